@@ -1,0 +1,110 @@
+//! One record per interaction: what the log line and the metrics are made from.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::discord::interaction::{Interaction, Kind};
+use crate::metrics::{self, Metrics};
+
+/// Characters of a command's name or a `custom_id` that are kept; Discord's own limit is 100 a part.
+const NAME_CHARACTERS: usize = 120;
+
+/// What became of an interaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A PING got its PONG.
+    Pong,
+    /// The handler's answer was relayed.
+    Answered,
+    /// The handler said that it answers by itself, over Discord's REST API.
+    HandlerAnswersItself,
+    /// The handler could not be reached, or its answer was of no use.
+    Failed,
+    /// The handler did not answer in time.
+    Late,
+    /// It came again, and got the first one's answer.
+    Duplicate,
+}
+
+impl Outcome {
+    /// A word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pong => "pong",
+            Self::Answered => "answered",
+            Self::HandlerAnswersItself => "handler_answers_itself",
+            Self::Failed => "failed",
+            Self::Late => "late",
+            Self::Duplicate => "duplicate",
+        }
+    }
+}
+
+/// An interaction on its way, and what is to be remembered of it. Never its token or body.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The application's name in the config.
+    pub app: Arc<str>,
+    /// The interaction's snowflake.
+    pub id: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// The command, or the `custom_id`, cut to a sane length.
+    pub name: Option<Box<str>>,
+    /// Who sent the request, as far as it can be known.
+    pub client: IpAddr,
+    /// When its first byte came.
+    pub received: Instant,
+    /// The handler's replica that took it, if one did.
+    pub replica: Option<Arc<str>>,
+    /// From forwarding to the end of the handler's answer.
+    pub handler_time: Option<Duration>,
+}
+
+/// How an interaction ended.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// In a word.
+    pub outcome: Outcome,
+    /// The HTTP status that Discord gets.
+    pub status: u16,
+    /// From the first byte to the answer.
+    pub elapsed: Duration,
+    /// Where it failed: what the bot's author should know.
+    pub explanation: Option<String>,
+}
+
+impl Record {
+    /// The record of an interaction that has just been verified.
+    pub fn new(app: Arc<str>, interaction: &Interaction<'_>, client: IpAddr, received: Instant) -> Self {
+        let cut = |name: &str| name.chars().take(NAME_CHARACTERS).collect::<String>().into_boxed_str();
+        Self {
+            app,
+            id: interaction.id,
+            kind: interaction.kind,
+            name: interaction.name.as_deref().map(cut),
+            client,
+            received,
+            replica: None,
+            handler_time: None,
+        }
+    }
+
+    /// Counts the interaction and its times.
+    pub fn count(&self, end: &End, metrics: &Metrics) {
+        let labels = metrics::Interaction {
+            app: Arc::clone(&self.app),
+            kind: self.kind.as_str(),
+            outcome: end.outcome.as_str(),
+        };
+        metrics.interactions.get_or_create(&labels).inc();
+        let app = metrics::App(Arc::clone(&self.app));
+        metrics.answer_seconds.get_or_create(&app).observe(end.elapsed.as_secs_f64());
+        if let Some(time) = self.handler_time {
+            metrics.handler_seconds.get_or_create(&app).observe(time.as_secs_f64());
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! `shardless demo`: the whole of it on one machine, with nothing to set up.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::daemon::Daemon;
+use crate::discord::signature;
+use crate::rehearsal::payload::CommandOption;
+use crate::rehearsal::sample::Sample;
+use crate::rehearsal::stand_in::Signed;
+use crate::rehearsal::{Author, Exchange, Expectation, Payload, Signer, StandIn, Verdict};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// Exit after the last step, with 0 if all went as they should, instead of serving on
+    #[arg(long)]
+    once: bool,
+}
+
+pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let runtime = super::runtime()?;
+    let code = runtime.block_on(play(options));
+    runtime.shutdown_background();
+    code
+}
+
+/// What the demo plays with: a daemon, a handler behind it, and Discord in front of it.
+struct Stage {
+    stand_in: StandIn,
+    author: Author,
+    url: String,
+    all_is_well: bool,
+}
+
+async fn play(options: &Options) -> anyhow::Result<ExitCode> {
+    let signer = Signer::generate()?;
+    let mut handler = Sample::start(0).await.context("the sample handler cannot listen")?;
+    let config = config(&signer, &handler)?;
+    let clock = Arc::new(SystemClock);
+    let daemon = Daemon::bind(&config, Arc::<SystemClock>::clone(&clock))?;
+    let address = *daemon.addresses()?.first().context("no address is bound")?;
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(daemon.run(stopped));
+
+    let mut stage = Stage {
+        stand_in: StandIn::new(signer.clone(), clock)?,
+        author: Author::new(SystemClock.unix_time(), 0),
+        url: format!("http://{address}/interactions"),
+        all_is_well: true,
+    };
+    println!("shardless on {address}, Ed25519 on {}", signature::backend());
+    println!(
+        "Discord's part is played by a stand-in with a throw-away key, the bot's by a handler on {}.\n",
+        handler.address()
+    );
+    handler = stage.scenes(handler).await?;
+
+    if options.once {
+        stop.send_replace(true);
+        serving.await?;
+        return Ok(if stage.all_is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let folder = KeyFolder::new(&signer)?;
+    let program = std::env::args().next().unwrap_or_else(|| "shardless".to_owned());
+    println!("\nStill serving, until Ctrl-C. From another terminal, play Discord yourself:\n");
+    println!(
+        "  {program} send {} --key {} --command roll --option sides=6",
+        stage.url,
+        folder.key().display()
+    );
+    tokio::signal::ctrl_c().await?;
+    drop(handler);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn config(signer: &Signer, handler: &Sample) -> anyhow::Result<Config> {
+    let text = format!(
+        "port = 0\n[apps.demo]\npublic_key = \"{}\"\nhandler = \"{}\"\nerror_message = \"That did not work. Please try again.\"\n",
+        signer.public_key(),
+        handler.url(),
+    );
+    Ok(Config::parse("demo.toml", &text)?)
+}
+
+impl Stage {
+    /// Every step, in the order in which they explain each other. Gives a handler back that is up.
+    async fn scenes(&mut self, handler: Sample) -> anyhow::Result<Sample> {
+        let sides = CommandOption::parse("sides=20").map_err(anyhow::Error::msg)?;
+
+        let ping = self.author.ping();
+        self.show("answered by shardless itself", &ping, |_| true).await?;
+        let roll = self.author.command("roll", &[sides]);
+        let rolled = self.stand_in.sign(&roll);
+        let first = self.show_signed("", &roll, &rolled, Expectation::Callback, |_| true).await?;
+        let typed = self.author.autocomplete("play", &[], "song", "ne");
+        self.show("", &typed, |_| true).await?;
+        let again = self.author.button("again");
+        self.show("", &again, |_| true).await?;
+        let feedback = self.author.modal("feedback", &[("text".to_owned(), "Nice dice.".to_owned())]);
+        self.show("", &feedback, |_| true).await?;
+
+        let slow = self.author.command("slow", &[]);
+        self.show("the handler needs 4 s: error_message in time", &slow, |answer| flags(answer) == 64)
+            .await?;
+
+        let forged = self.author.command("roll", &[]);
+        let signed = self.stand_in.sign(&forged).forge();
+        self.show_signed("forged signature", &forged, &signed, Expectation::Unauthorized, |_| true).await?;
+
+        let before = handler.calls();
+        let same = |answer: &Exchange| answer.body == first.body && handler.calls() == before;
+        self.show_signed(
+            "replayed: the same answer, not forwarded",
+            &roll,
+            &rolled,
+            Expectation::Callback,
+            same,
+        )
+        .await?;
+
+        let port = handler.address().port();
+        drop(handler);
+        let ping = self.author.ping();
+        self.show("with the handler down", &ping, |_| true).await?;
+        let lost = self.author.command("roll", &[]);
+        self.show("with the handler down: error_message", &lost, |answer| flags(answer) == 64).await?;
+        Sample::start(port).await.context("the sample handler cannot come back")
+    }
+
+    async fn show(
+        &mut self,
+        note: &str,
+        payload: &Payload,
+        is_right: impl Fn(&Exchange) -> bool,
+    ) -> anyhow::Result<Exchange> {
+        let signed = self.stand_in.sign(payload);
+        self.show_signed(note, payload, &signed, Expectation::Callback, is_right).await
+    }
+
+    /// One line: what was sent, what came back, how long it took.
+    async fn show_signed(
+        &mut self,
+        note: &str,
+        payload: &Payload,
+        signed: &Signed,
+        expectation: Expectation,
+        is_right: impl Fn(&Exchange) -> bool,
+    ) -> anyhow::Result<Exchange> {
+        let exchange = self.stand_in.send(&self.url, signed).await?;
+        let verdict = Verdict::of(payload, expectation, &exchange);
+        let well = verdict.is_accepted() && is_right(&exchange);
+        self.all_is_well &= well;
+        let answer = match &verdict {
+            Verdict::Accepted(_) => gist(&exchange),
+            Verdict::Refused(reasons) => reasons.join("; "),
+        };
+        let mark = if well { '✔' } else { '✘' };
+        let milliseconds = exchange.elapsed.as_secs_f64() * 1000.0;
+        let status = exchange.status.as_u16();
+        let note = if note.is_empty() { String::new() } else { format!("  ({note})") };
+        println!("{mark} {:<28} {milliseconds:>7.1} ms  {status} {answer}{note}", payload.title);
+        Ok(exchange)
+    }
+}
+
+/// What a user would see of an answer.
+fn gist(exchange: &Exchange) -> String {
+    let json: Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
+    match json.pointer("/type").and_then(Value::as_u64) {
+        Some(1) => "PONG".to_owned(),
+        Some(8) => {
+            let choices = json.pointer("/data/choices").and_then(Value::as_array);
+            format!("{} choices", choices.map_or(0, Vec::len))
+        }
+        Some(_) => json.pointer("/data/content").map(Value::to_string).unwrap_or_default(),
+        None => String::from_utf8_lossy(&exchange.body).trim().to_owned(),
+    }
+}
+
+fn flags(exchange: &Exchange) -> u64 {
+    let json: Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
+    json.pointer("/data/flags").and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// Holds the demo's key for `send`, and goes with the demo.
+struct KeyFolder(std::path::PathBuf);
+
+impl KeyFolder {
+    fn new(signer: &Signer) -> anyhow::Result<Self> {
+        let mut name = [0; 8];
+        getrandom::fill(&mut name).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+        let folder = Self(std::env::temp_dir().join(format!("shardless-demo-{}", hex::encode(name))));
+        std::fs::create_dir(&folder.0).with_context(|| format!("cannot create {}", folder.0.display()))?;
+        signer.save(&folder.key())?;
+        Ok(folder)
+    }
+
+    fn key(&self) -> std::path::PathBuf {
+        self.0.join("demo.key")
+    }
+}
+
+impl Drop for KeyFolder {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,211 @@
+//! `shardless send`: Discord's part, against a bot on a laptop, without Discord and without a tunnel.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+
+use super::KEY_FILE;
+use crate::clock::{Clock, SystemClock};
+use crate::discord::interaction::Interaction;
+use crate::rehearsal::payload::CommandOption;
+use crate::rehearsal::signer::SignerError;
+use crate::rehearsal::stand_in::Signed;
+use crate::rehearsal::{Author, Exchange, Expectation, Payload, Signer, StandIn, Verdict};
+
+/// Characters of an answer that is no JSON which are shown.
+const SHOWN: usize = 500;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  shardless send http://127.0.0.1:8080/interactions --command \"music play\" --option query=\"never gonna\"
+  shardless send http://127.0.0.1:8080/interactions --autocomplete \"music play\" --focus query=nev
+  shardless send http://127.0.0.1:8080/interactions --button ticket:close
+  shardless send http://127.0.0.1:3000/interactions --ping --forge
+
+The exit status is 0 if Discord would accept the answer, else 1.")]
+pub(super) struct Options {
+    /// The endpoint: a handler's own, or the daemon's
+    url: String,
+    #[command(flatten)]
+    what: What,
+    /// An option of the command: name=value, or name:type=value (integer, user, attachment …); repeatable
+    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = CommandOption::parse)]
+    options: Vec<CommandOption>,
+    /// For --autocomplete: the option that is being typed, and what is typed so far
+    #[arg(long, value_name = "NAME=TYPED", value_parser = pair)]
+    focus: Option<(String, String)>,
+    /// For --select: what was picked; repeatable
+    #[arg(long = "value", value_name = "VALUE")]
+    values: Vec<String>,
+    /// For --modal: a text field; repeatable
+    #[arg(long = "field", value_name = "NAME=TEXT", value_parser = pair)]
+    fields: Vec<(String, String)>,
+    /// As if from a direct message instead of a server
+    #[arg(long)]
+    dm: bool,
+    /// The language of the user's client
+    #[arg(long, value_name = "LOCALE", default_value = "en-US")]
+    locale: String,
+    /// The development key to sign with, from `shardless keygen` [default: shardless-dev.key, else a throw-away key]
+    #[arg(long, value_name = "FILE", env = "SHARDLESS_KEY")]
+    key: Option<PathBuf>,
+    /// Sign wrongly, as Discord does from time to time; 401 is the right answer
+    #[arg(long)]
+    forge: bool,
+    /// Send the very same request so many times, as a proxy that retries or an attacker that replays would
+    #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: u32,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+struct What {
+    /// A PING, as Discord sends it to see whether the endpoint is alive (the default)
+    #[arg(long)]
+    ping: bool,
+    /// A slash command, with its group and subcommand where it has them: "music play"
+    #[arg(long, value_name = "NAME")]
+    command: Option<String>,
+    /// Suggestions for the command's option that --focus names
+    #[arg(long, value_name = "NAME", requires = "focus")]
+    autocomplete: Option<String>,
+    /// A press of the button with that custom_id
+    #[arg(long, value_name = "CUSTOM_ID")]
+    button: Option<String>,
+    /// A choice from the select menu with that custom_id
+    #[arg(long, value_name = "CUSTOM_ID")]
+    select: Option<String>,
+    /// The modal with that custom_id, submitted
+    #[arg(long, value_name = "CUSTOM_ID")]
+    modal: Option<String>,
+    /// A webhook event of that type, such as ENTITLEMENT_CREATE
+    #[arg(long, value_name = "TYPE")]
+    event: Option<String>,
+    /// An interaction from a file, sent as it is
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("expected name=text, found {text:?}"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let signer = signer(options.key.as_deref())?;
+    let stand_in = StandIn::new(signer, Arc::new(SystemClock))?;
+    let payload = payload(options)?;
+    let mut signed = stand_in.sign(&payload);
+    let mut expectation = Expectation::Callback;
+    if options.forge {
+        signed = signed.forge();
+        expectation = Expectation::Unauthorized;
+    }
+    let url =
+        if options.url.contains("://") { options.url.clone() } else { format!("http://{}", options.url) };
+    let runtime = super::runtime()?;
+    runtime.block_on(send(&stand_in, &url, &payload, &signed, expectation, options.repeat))
+}
+
+async fn send(
+    stand_in: &StandIn,
+    url: &str,
+    payload: &Payload,
+    signed: &Signed,
+    expectation: Expectation,
+    repeat: u32,
+) -> anyhow::Result<ExitCode> {
+    let forged = if expectation == Expectation::Unauthorized { ", with a forged signature" } else { "" };
+    println!("→ {}, {} bytes to {url}{forged}", payload.title, payload.body.len());
+    let mut all_accepted = true;
+    for _ in 0..repeat {
+        let exchange = stand_in.send(url, signed).await.with_context(|| format!("no answer from {url}"))?;
+        show(&exchange);
+        let verdict = Verdict::of(payload, expectation, &exchange);
+        all_accepted &= verdict.is_accepted();
+        match verdict {
+            Verdict::Accepted(what) => println!("✔ Discord would accept this answer: {what}"),
+            Verdict::Refused(reasons) => {
+                for reason in reasons {
+                    println!("✘ Discord would not accept this answer: {reason}");
+                }
+            }
+        }
+    }
+    Ok(if all_accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(exchange: &Exchange) {
+    let time = humantime::format_duration(std::time::Duration::from_micros(
+        u64::try_from(exchange.elapsed.as_micros()).unwrap_or(u64::MAX) / 100 * 100,
+    ));
+    println!("← {} {} in {time}", exchange.status, exchange.content_type.escape_debug());
+    if exchange.body.is_empty() {
+        return;
+    }
+    let text = match serde_json::from_slice::<serde_json::Value>(&exchange.body) {
+        Ok(json) => format!("{json:#}"),
+        Err(_) => String::from_utf8_lossy(&exchange.body).chars().take(SHOWN).collect::<String>(),
+    };
+    for line in text.lines() {
+        // What a server sends must not steer the terminal.
+        let plain: String = line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        println!("  {plain}");
+    }
+}
+
+fn signer(key: Option<&Path>) -> anyhow::Result<Signer> {
+    let path = key.unwrap_or(Path::new(KEY_FILE));
+    match Signer::load(path) {
+        Ok(signer) => Ok(signer),
+        Err(SignerError::Io(error)) if key.is_none() && error.kind() == ErrorKind::NotFound => {
+            let signer = Signer::generate()?;
+            println!("  signed with a throw-away key, fine for a handler that does not verify;");
+            println!("  for one that does, make a lasting key once: shardless keygen");
+            Ok(signer)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot use the key in {}", path.display())),
+    }
+}
+
+fn payload(options: &Options) -> anyhow::Result<Payload> {
+    let mut salt = [0; 2];
+    getrandom::fill(&mut salt)
+        .map_err(|error| anyhow::anyhow!("the system gives no random numbers: {error}"))?;
+    // Two runs in one millisecond are to have different ids.
+    let mut author = Author::new(SystemClock.unix_time(), u64::from(u16::from_le_bytes(salt)) << 4);
+    author = author.with_locale(&options.locale);
+    if options.dm {
+        author = author.in_direct_message();
+    }
+    let what = &options.what;
+    Ok(if let Some(path) = &what.command {
+        author.command(path, &options.options)
+    } else if let Some(path) = &what.autocomplete {
+        let Some((name, typed)) = &options.focus else { bail!("--autocomplete needs --focus NAME=TYPED") };
+        author.autocomplete(path, &options.options, name, typed)
+    } else if let Some(custom_id) = &what.button {
+        author.button(custom_id)
+    } else if let Some(custom_id) = &what.select {
+        author.select(custom_id, &options.values)
+    } else if let Some(custom_id) = &what.modal {
+        author.modal(custom_id, &options.fields)
+    } else if let Some(event) = &what.event {
+        author.event(event)
+    } else if let Some(path) = &what.file {
+        from_file(path)?
+    } else {
+        author.ping()
+    })
+}
+
+fn from_file(path: &Path) -> anyhow::Result<Payload> {
+    let body = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let interaction = Interaction::parse(&body).with_context(|| path.display().to_string())?;
+    let title = format!("{} from {}", interaction.kind.as_str(), path.display());
+    let (kind, has_message) = (Some(interaction.kind), interaction.has_message);
+    Ok(Payload { title, kind, has_message, body })
+}

@@ -1,0 +1,34 @@
+//! `shardless serve`: the daemon.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::ConfigFile;
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::daemon::Daemon;
+use crate::daemon::lifecycle::Lifecycle;
+use crate::logging;
+
+pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let config = match file.load() {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    // Connections in and out are descriptors; many systems allow 1024 unless asked for more.
+    _ = rlimit::increase_nofile_limit(u64::MAX);
+    let _log = logging::start(config.log)?;
+    let runtime = super::runtime()?;
+    let finished = runtime.block_on(serve(&config))?;
+    // Calls that are late for Discord anyway do not hold the exit up.
+    runtime.shutdown_background();
+    Ok(if finished { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn serve(config: &Config) -> anyhow::Result<bool> {
+    let lifecycle = Lifecycle::start()?;
+    let daemon = Daemon::bind(config, Arc::new(SystemClock))?;
+    daemon.announce()?;
+    let stop = lifecycle.stop();
+    Ok(lifecycle.run(daemon.run(stop)).await)
+}

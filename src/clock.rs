@@ -1,0 +1,29 @@
+//! Time, passed in: so that tests can set it, and so that nobody mixes up the two kinds.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+/// The two times that the daemon lives by.
+pub trait Clock: Send + Sync {
+    /// A time that only goes forward: for deadlines and for everything that is kept "for so long".
+    fn now(&self) -> Instant;
+
+    /// The time of day, since 1970, as the machine believes it: for Discord's timestamps alone. It may jump.
+    fn unix_time(&self) -> Duration;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the one place that asks the machine")]
+    fn unix_time(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}

@@ -1,0 +1,149 @@
+//! The config file: read whole, every mistake reported at its line, and turned into values that cannot be wrong.
+//!
+//! ```
+//! use shardless::config::Config;
+//!
+//! let errors = Config::parse("config.toml", "prot = 3000").unwrap_err().to_string();
+//! assert!(errors.contains("did you mean `port`?"));
+//! ```
+
+mod error;
+mod file;
+mod reader;
+mod value;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use error::ConfigError;
+pub use value::{Address, EndpointPath, HandlerUrl, LogFormat};
+
+use crate::discord::signature::PublicKey;
+
+/// Where `serve` and `check` look for the config file unless told otherwise.
+pub const DEFAULT_PATH: &str = "/etc/shardless/config.toml";
+
+/// A whole and valid config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: Listen,
+    /// Bounds on what strangers can make the daemon hold or wait for.
+    pub limits: Limits,
+    /// The replay guard.
+    pub replay: Replay,
+    /// The daemon's log.
+    pub log: Log,
+    /// The applications, at least one, by name; no two on one path.
+    pub apps: Vec<App>,
+}
+
+/// `address` and `port`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Both loopback addresses, or one address.
+    pub address: Address,
+    /// The TCP port; 0 lets the system choose.
+    pub port: u16,
+}
+
+impl Listen {
+    /// The addresses to bind, the one that must succeed first.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        match self.address {
+            Address::Localhost => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            Address::Ip(address) => vec![address],
+        }
+    }
+}
+
+/// `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request's line and headers.
+    pub headers: usize,
+    /// Bytes of a request's body.
+    pub body: usize,
+    /// Bytes of bodies and answers held in memory, in all.
+    pub buffered: usize,
+    /// Connections open at once.
+    pub connections: usize,
+    /// Calls not yet answered to Discord.
+    pub in_flight: usize,
+    /// Calls past their deadline whose handler has not answered yet.
+    pub deferred: usize,
+    /// From a request's first byte to its last.
+    pub read_timeout: Duration,
+    /// For the client to take an answer.
+    pub write_timeout: Duration,
+    /// Between two requests of a connection.
+    pub idle_timeout: Duration,
+    /// For a stop to wait for what is in flight.
+    pub drain_timeout: Duration,
+}
+
+/// `[replay]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// Whether an interaction that came before is recognised.
+    pub enabled: bool,
+    /// The accepted distance of a request's timestamp from now, both ways.
+    pub window: Duration,
+}
+
+/// `[log]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// What is worth a line.
+    pub level: tracing::Level,
+}
+
+/// `[apps.NAME]`: one Discord application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct App {
+    /// NAME.
+    pub name: Arc<str>,
+    /// The key that its requests are signed with.
+    pub public_key: PublicKey,
+    /// The path of its interactions endpoint.
+    pub path: EndpointPath,
+    /// Where its interactions go.
+    pub handler: HandlerUrl,
+    /// Its calls not yet answered to Discord.
+    pub in_flight: usize,
+    /// From a request's first byte until Discord gets an answer, whatever the handler does.
+    pub answer_within: Duration,
+    /// What the user sees, alone, where the handler fails.
+    pub error_message: Option<String>,
+}
+
+impl Config {
+    /// Reads a config file.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for a file that cannot be read, or with all mistakes that are in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&name, &text),
+            Err(source) => Err(ConfigError::Unreadable { path: name, source }),
+        }
+    }
+
+    /// Reads a config text; `name` stands for its file in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Invalid`] with all mistakes that are in it.
+    pub fn parse(name: &str, text: &str) -> Result<Self, ConfigError> {
+        file::parse(text).map_err(|mistakes| ConfigError::invalid(name, text, mistakes))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! The types of values that stand in a config file.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::Uri;
+use toml::de::DeValue;
+
+use super::reader::FromToml;
+use crate::discord::signature::PublicKey;
+
+/// What to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// Both loopback addresses, so that a proxy that resolves `localhost` either way reaches us.
+    Localhost,
+    /// One address.
+    Ip(IpAddr),
+}
+
+impl FromToml for Address {
+    const EXPECTED: &'static str = "expected \"localhost\" or an IP address";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some("localhost") => Ok(Self::Localhost),
+            Some(text) => text.parse().map(Self::Ip).map_err(|_| String::new()),
+            None => Err(String::new()),
+        }
+    }
+}
+
+/// The path of an endpoint, compared with a request's as it came.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EndpointPath(String);
+
+impl EndpointPath {
+    /// The path, with its leading slash.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for EndpointPath {
+    fn default() -> Self {
+        Self("/interactions".to_owned())
+    }
+}
+
+impl FromToml for EndpointPath {
+    const EXPECTED: &'static str = "expected a path such as \"/interactions\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(String::new)?;
+        let sound = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if !sound || text.contains(['?', '#']) {
+            return Err(String::new());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Where a handler listens: `http://host[:port][/path]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandlerUrl(Uri);
+
+impl HandlerUrl {
+    /// The URL, with scheme and authority.
+    pub fn uri(&self) -> &Uri {
+        &self.0
+    }
+
+    /// Whether it leads to a loopback address and that port.
+    pub(super) fn is_local(&self, port: u16) -> bool {
+        let host = self.0.host().unwrap_or_default();
+        let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        (host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback()))
+            && self.0.port_u16().unwrap_or(80) == port
+    }
+}
+
+impl FromStr for HandlerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let uri: Uri = text.parse().map_err(|error| format!("{}: {error}", Self::EXPECTED))?;
+        let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        if uri.scheme_str() != Some("http") || authority.is_empty() || text.contains('#') {
+            return Err(String::new());
+        }
+        if authority.contains('@') {
+            return Err("a handler's URL carries no user name or password".to_owned());
+        }
+        Ok(Self(uri))
+    }
+}
+
+impl fmt::Display for HandlerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromToml for HandlerUrl {
+    const EXPECTED: &'static str = "expected a URL such as \"http://127.0.0.1:8080/interactions\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        value.as_str().ok_or_else(String::new)?.parse()
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FromToml for LogFormat {
+    const EXPECTED: &'static str = "expected \"text\" or \"json\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some("text") => Ok(Self::Text),
+            Some("json") => Ok(Self::Json),
+            _ => Err(String::new()),
+        }
+    }
+}
+
+impl FromToml for tracing::Level {
+    const EXPECTED: &'static str = "expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let word = value.as_str().filter(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()));
+        word.and_then(|word| word.parse().ok()).ok_or_else(String::new)
+    }
+}
+
+impl FromToml for PublicKey {
+    const EXPECTED: &'static str = "expected 64 hex digits in quotes, from the Developer Portal";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(String::new)?;
+        text.parse().map_err(|error: crate::discord::signature::PublicKeyError| error.to_string())
+    }
+}
+
+impl FromToml for u16 {
+    const EXPECTED: &'static str = "expected a number from 0 to 65535";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        u64::from_toml(value)?.try_into().map_err(|_| String::new())
+    }
+}
+
+/// A number of things; never 0, which would refuse everything.
+pub(super) struct Count(pub(super) usize);
+
+impl FromToml for Count {
+    const EXPECTED: &'static str = "expected a whole number from 1 to 1000000";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match u64::from_toml(value)? {
+            number @ 1..=1_000_000 => number.try_into().map(Self).map_err(|_| String::new()),
+            _ => Err(String::new()),
+        }
+    }
+}
+
+/// A number of bytes.
+pub(super) struct Size(pub(super) usize);
+
+impl FromToml for Size {
+    const EXPECTED: &'static str = "expected a size in quotes, such as \"16KiB\" or \"1MiB\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let size: bytesize::ByteSize =
+            value.as_str().and_then(|text| text.parse().ok()).ok_or_else(String::new)?;
+        size.as_u64().try_into().map(Self).map_err(|_| String::new())
+    }
+}
+
+impl FromToml for Duration {
+    const EXPECTED: &'static str = "expected a time in quotes, such as \"300ms\", \"2s\" or \"5min\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let time =
+            value.as_str().and_then(|text| humantime::parse_duration(text).ok()).ok_or_else(String::new)?;
+        let sane = Self::from_millis(1)..=Self::from_secs(24 * 60 * 60);
+        if sane.contains(&time) { Ok(time) } else { Err("expected between \"1ms\" and \"1day\"".to_owned()) }
+    }
+}

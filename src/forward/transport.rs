@@ -1,0 +1,115 @@
+//! HTTP/1.1 to a handler, over kept-alive connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::{Answer, CallError, Cause, Forwarding};
+use crate::budget::{Budget, Reservation};
+use crate::config::HandlerUrl;
+
+/// For one connection to a handler.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
+/// Unused connections are closed before the handler does it: common servers close theirs after 2 s.
+const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Bytes of an answer's line and headers.
+const MAX_HEADERS: usize = 64 * 1024;
+
+pub(super) struct Transport {
+    client: Client<HttpConnector, Full<Bytes>>,
+    budget: Arc<Budget>,
+}
+
+impl Transport {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .http1_max_buf_size(MAX_HEADERS)
+            .build(connector);
+        Self { client, budget }
+    }
+
+    /// One request, once. The client sends it again by itself only where a reused connection turned out to be closed
+    /// before a byte of it was written.
+    pub(super) async fn send(
+        &self,
+        url: &HandlerUrl,
+        forwarding: &Forwarding,
+        max_response: usize,
+    ) -> Result<Answer, CallError> {
+        let response = self.client.request(request(url.uri(), forwarding)).await.map_err(|error| {
+            let reason = innermost(&error);
+            if error.is_connect() {
+                CallError::not_sent(Cause::Connect(reason))
+            } else {
+                CallError::maybe_read(Cause::Broken(reason))
+            }
+        })?;
+        let (head, body) = response.into_parts();
+        let body =
+            read(body, max_response, self.budget.reservation()).await.map_err(CallError::maybe_read)?;
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    }
+}
+
+fn request(uri: &Uri, forwarding: &Forwarding) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(forwarding.body.bytes().clone()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = uri.clone();
+    *request.headers_mut() = forwarding.headers();
+    request
+}
+
+async fn read(mut body: Incoming, limit: usize, mut reservation: Reservation) -> Result<Bytes, Cause> {
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Cause::Broken(innermost(&error)))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + rest.len() + data.len() > limit {
+            return Err(Cause::TooLarge);
+        }
+        if !reservation.grow(data.len()) {
+            return Err(Cause::NoMemory);
+        }
+        if first.is_empty() {
+            first = data;
+        } else {
+            rest.extend_from_slice(&data);
+        }
+    }
+    // Most answers come in one piece, which is then not copied.
+    let whole = if rest.is_empty() { first } else { [first, rest.freeze()].concat().into() };
+    Ok(Bytes::from_owner(Reserved { bytes: whole, _reservation: reservation }))
+}
+
+struct Reserved {
+    bytes: Bytes,
+    _reservation: Reservation,
+}
+
+impl AsRef<[u8]> for Reserved {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The text of the last error in the chain: the ones above it only say that there is one.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}

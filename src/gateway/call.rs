@@ -1,0 +1,184 @@
+//! One call: an interaction at its handler, with an outcome that is assigned once and has many waiters.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::Instant;
+
+use super::replay::InteractionKey;
+use super::{App, Failure, Gateway, Refusal, Reply, answer};
+use crate::activity::{Outcome, Record};
+use crate::budget::Reservation;
+use crate::discord::TOKEN_LIFETIME;
+use crate::discord::callback::Question;
+use crate::forward::{Called, Forwarding};
+use crate::logging;
+
+/// What waits for one interaction's answer: the client, and every duplicate of the request.
+pub(super) struct Call {
+    reply: OnceLock<Reply>,
+    settled: Notify,
+}
+
+impl Call {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { reply: OnceLock::new(), settled: Notify::new() })
+    }
+
+    /// The answer, as soon as there is one.
+    pub(super) async fn reply(&self) -> Reply {
+        loop {
+            let settled = self.settled.notified();
+            if let Some(reply) = self.reply.get() {
+                return reply.clone();
+            }
+            settled.await;
+        }
+    }
+
+    /// Assigns the answer. Whoever comes second changes nothing.
+    fn settle(&self, reply: Reply) {
+        if self.reply.set(reply).is_ok() {
+            self.settled.notify_waiters();
+        }
+    }
+}
+
+/// All that a call needs. It is a task of its own, so that a client that hangs up stops nothing.
+pub(super) struct Job {
+    pub(super) app: Arc<App>,
+    pub(super) question: Question,
+    pub(super) record: Record,
+    pub(super) key: InteractionKey,
+    pub(super) _reservation: Reservation,
+}
+
+/// Permission to be one of the calls not yet answered: the daemon's and the application's.
+type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+impl Gateway {
+    /// Starts a call, if there is room for one more. One that is shed was never there: it may come again.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        call: &Arc<Call>,
+        job: Job,
+        mut forwarding: Forwarding,
+    ) -> Result<(), Refusal> {
+        let permits = (
+            Arc::clone(&self.in_flight).try_acquire_owned(),
+            Arc::clone(&job.app.in_flight).try_acquire_owned(),
+        );
+        let (Ok(ours), Ok(apps)) = permits else {
+            if let Some(guard) = &self.guard {
+                guard.forget(job.key);
+            }
+            // A duplicate may have begun to wait.
+            call.settle(Reply::empty(Refusal::InFlight.status()));
+            return Err(Refusal::InFlight);
+        };
+        forwarding.time_left = self.time_left(job.record.received, job.app.answer_within);
+        self.metrics.calls_in_flight.inc();
+        let running =
+            Running { gateway: Arc::clone(self), call: Arc::clone(call), job, forwarded: self.clock.now() };
+        tokio::spawn(running.run(forwarding, (ours, apps)));
+        Ok(())
+    }
+}
+
+/// A call on its way.
+struct Running {
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    job: Job,
+    forwarded: Instant,
+}
+
+impl Running {
+    async fn run(mut self, forwarding: Forwarding, permits: Permits) {
+        let app = Arc::clone(&self.job.app);
+        let handler = app.handler.call(&forwarding);
+        tokio::pin!(handler);
+        match tokio::time::timeout(forwarding.time_left, &mut handler).await {
+            Ok(called) => self.answered(called),
+            Err(_) => {
+                self.late();
+                self.wait_on(handler, permits).await;
+            }
+        }
+    }
+
+    /// The handler ended in time, well or badly.
+    fn answered(&mut self, called: Called) {
+        self.note_end_of_handler(&called);
+        match called.result.map_err(Failure::from).and_then(|answer| answer::judge(answer, self.job.question))
+        {
+            Ok((outcome, reply)) => self.settle(outcome, reply, None),
+            Err(failure) => self.fail(Outcome::Failed, &failure),
+        }
+    }
+
+    /// The deadline came first.
+    fn late(&mut self) {
+        self.fail(Outcome::Late, &Failure::Late(self.job.app.answer_within));
+    }
+
+    /// Discord has its answer; the handler's call goes on, so that its author learns how long it took.
+    async fn wait_on(&mut self, handler: impl Future<Output = Called>, permits: Permits) {
+        let Ok(_deferred) = Arc::clone(&self.gateway.deferred).try_acquire_owned() else {
+            logging::late_end(
+                &self.job.record,
+                self.elapsed(),
+                "given up at once, too many are late (limits.deferred)",
+            );
+            return;
+        };
+        drop(permits);
+        let token_left = TOKEN_LIFETIME.saturating_sub(self.elapsed());
+        let what = match tokio::time::timeout(token_left, handler).await {
+            Ok(called) => {
+                self.note_end_of_handler(&called);
+                match called.result {
+                    Ok(answer) => format!("it answered {}", answer.status),
+                    Err(error) => error.to_string(),
+                }
+            }
+            Err(_) => "given up, the interaction's token has expired".to_owned(),
+        };
+        logging::late_end(&self.job.record, self.elapsed(), &what);
+    }
+
+    fn note_end_of_handler(&mut self, called: &Called) {
+        self.job.record.replica = Some(Arc::clone(&called.replica));
+        self.job.record.handler_time =
+            Some(self.gateway.clock.now().saturating_duration_since(self.forwarded));
+    }
+
+    fn fail(&self, outcome: Outcome, failure: &Failure) {
+        let reply = Reply::failure(failure, self.job.question.kind, self.job.app.error_message.as_deref());
+        self.settle(outcome, reply, Some(failure.to_string()));
+    }
+
+    fn settle(&self, outcome: Outcome, reply: Reply, explanation: Option<String>) {
+        let reply = self.gateway.conclude(&self.job.record, outcome, reply, explanation);
+        let size = reply.body_len();
+        self.call.settle(reply);
+        if let Some(guard) = &self.gateway.guard {
+            guard.settled(self.job.key, size, self.gateway.clock.now());
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.gateway.clock.now().saturating_duration_since(self.job.record.received)
+    }
+}
+
+/// However a call ends, by a panic too, whoever waits for it gets an answer.
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.gateway.metrics.calls_in_flight.dec();
+        if self.call.reply.get().is_none() {
+            self.fail(Outcome::Failed, &Failure::Panicked);
+        }
+    }
+}

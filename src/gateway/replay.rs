@@ -1,0 +1,190 @@
+//! The replay guard: no interaction is forwarded twice, whoever sends it again.
+//!
+//! Proxies send a request again over a connection that broke, and whoever has seen a signed request can send it again
+//! as long as its timestamp is inside the window. Ids are kept by application until then. The guard lives by its own
+//! clock, which only goes forward: if the time of day steps back, so that old timestamps fit the window once more,
+//! everything up to the newest timestamp that was ever forgotten is taken for a replay.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::call::Call;
+use crate::discord::signature::PublicKey;
+use crate::metrics::Metrics;
+
+/// Ids that are kept; beyond them the oldest is forgotten.
+const MAX_IDS: usize = 262_144;
+/// How long an answer is kept for duplicates.
+const ANSWER_LIFETIME: Duration = Duration::from_secs(15);
+/// Bytes of an answer that is kept at all.
+const MAX_ANSWER: usize = 64 * 1024;
+/// Bytes of all answers that are kept.
+const MAX_ANSWERS: usize = 16 * 1024 * 1024;
+/// What an answer takes beside its body.
+const ANSWER_OVERHEAD: usize = 512;
+
+/// An interaction of an application. The application is known by the key that it signs with, whatever its name, so
+/// that a request does not count anew on another path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct InteractionKey {
+    application: u64,
+    id: u64,
+}
+
+impl InteractionKey {
+    pub(super) fn new(key: &PublicKey, id: u64) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = *key.as_bytes();
+        Self { application: u64::from_le_bytes([a, b, c, d, e, f, g, h]), id }
+    }
+}
+
+/// What is to be done with an interaction.
+pub(super) enum Admission {
+    /// It is new: the call is to be made.
+    First(Arc<Call>),
+    /// It is under way, or was answered just now: wait for that call's answer.
+    Again(Arc<Call>),
+    /// It came before, and its answer is not kept any more.
+    Spent,
+}
+
+/// Remembers interactions.
+pub(super) struct ReplayGuard {
+    window: Duration,
+    metrics: Arc<Metrics>,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// `None` for a call whose answer is not kept any more.
+    calls: HashMap<InteractionKey, Option<Arc<Call>>>,
+    /// The same ids by their timestamp, since that is what they expire by.
+    seconds: BTreeMap<u64, Second>,
+    /// Answers that are kept, in the order of their end.
+    answers: VecDeque<KeptAnswer>,
+    answer_bytes: usize,
+    /// The newest timestamp of which an expired id was forgotten.
+    forgotten_up_to: Option<u64>,
+}
+
+struct Second {
+    expires: Instant,
+    keys: VecDeque<InteractionKey>,
+}
+
+struct KeptAnswer {
+    until: Instant,
+    key: InteractionKey,
+    size: usize,
+}
+
+impl ReplayGuard {
+    pub(super) fn new(window: Duration, metrics: Arc<Metrics>) -> Self {
+        Self { window, metrics, memory: Mutex::default() }
+    }
+
+    /// Admits an interaction whose signature, with a timestamp inside the window, was verified.
+    pub(super) fn admit(
+        &self,
+        key: InteractionKey,
+        timestamp: u64,
+        unix_time: Duration,
+        now: Instant,
+    ) -> Admission {
+        let mut memory = self.lock();
+        memory.tidy(now);
+        match memory.calls.get(&key) {
+            Some(Some(call)) => return Admission::Again(Arc::clone(call)),
+            Some(None) => return Admission::Spent,
+            None if memory.forgotten_up_to >= Some(timestamp) => return Admission::Spent,
+            None => {}
+        }
+        if memory.calls.len() >= MAX_IDS {
+            memory.forget_oldest();
+            self.metrics.replay_forgotten.inc();
+        }
+        let call = Call::new();
+        memory.calls.insert(key, Some(Arc::clone(&call)));
+        // The window counts whole seconds, so it is open until the last one is over.
+        let closes = Duration::from_secs(timestamp) + self.window + Duration::from_secs(1);
+        let expires = now + closes.saturating_sub(unix_time);
+        let second = memory.seconds.entry(timestamp).or_insert(Second { expires, keys: VecDeque::new() });
+        second.expires = second.expires.max(expires);
+        second.keys.push_back(key);
+        Admission::First(call)
+    }
+
+    /// A call has its answer: it is kept for a while, if it is not too large.
+    pub(super) fn settled(&self, key: InteractionKey, body: usize, now: Instant) {
+        let mut memory = self.lock();
+        let size = body + ANSWER_OVERHEAD;
+        if body > MAX_ANSWER {
+            memory.drop_answer(key);
+            return;
+        }
+        memory.answers.push_back(KeptAnswer { until: now + ANSWER_LIFETIME, key, size });
+        memory.answer_bytes += size;
+        memory.tidy(now);
+    }
+
+    /// An admitted interaction was not forwarded after all: it may come again.
+    pub(super) fn forget(&self, key: InteractionKey) {
+        self.lock().calls.remove(&key);
+    }
+
+    /// Lets go of what is over.
+    pub(super) fn tidy(&self, now: Instant) {
+        self.lock().tidy(now);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memory {
+    fn tidy(&mut self, now: Instant) {
+        while let Some(answer) = self.answers.pop_front_if(|first| first.until <= now) {
+            self.let_go(&answer);
+        }
+        while self.answer_bytes > MAX_ANSWERS {
+            let Some(answer) = self.answers.pop_front() else { break };
+            self.let_go(&answer);
+        }
+        while let Some(second) = self.seconds.first_entry().filter(|second| second.get().expires <= now) {
+            let (timestamp, second) = second.remove_entry();
+            self.forgotten_up_to = self.forgotten_up_to.max(Some(timestamp));
+            for key in second.keys {
+                self.calls.remove(&key);
+            }
+        }
+    }
+
+    fn let_go(&mut self, answer: &KeptAnswer) {
+        self.answer_bytes -= answer.size;
+        self.drop_answer(answer.key);
+    }
+
+    fn drop_answer(&mut self, key: InteractionKey) {
+        if let Some(call) = self.calls.get_mut(&key) {
+            *call = None;
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        while let Some(mut second) = self.seconds.first_entry() {
+            match second.get_mut().keys.pop_front() {
+                Some(key) if self.calls.remove(&key).is_some() => return,
+                Some(_) => {}
+                None => _ = second.remove(),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

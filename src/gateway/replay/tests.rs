@@ -1,0 +1,153 @@
+use super::*;
+
+const WINDOW: Duration = Duration::from_secs(300);
+const SIGNED: u64 = 1_700_000_000;
+
+/// A guard, with the two clocks of the machine in the test's hand.
+struct Machine {
+    guard: ReplayGuard,
+    metrics: Arc<Metrics>,
+    unix_time: Duration,
+    now: Instant,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let metrics = Arc::new(Metrics::default());
+        let guard = ReplayGuard::new(WINDOW, Arc::clone(&metrics));
+        Self { guard, metrics, unix_time: Duration::from_secs(SIGNED), now: Instant::now() }
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+        self.unix_time += Duration::from_secs(seconds);
+    }
+
+    fn admit(&self, id: u64, timestamp: u64) -> &'static str {
+        match self.guard.admit(key(id), timestamp, self.unix_time, self.now) {
+            Admission::First(_) => "first",
+            Admission::Again(_) => "again",
+            Admission::Spent => "spent",
+        }
+    }
+
+    fn settle(&self, id: u64, size: usize) {
+        self.guard.settled(key(id), size, self.now);
+    }
+
+    fn sizes(&self) -> (usize, usize, usize) {
+        let memory = self.guard.lock();
+        let ids_by_second = memory.seconds.values().map(|second| second.keys.len()).sum();
+        (memory.calls.len(), ids_by_second, memory.answer_bytes)
+    }
+}
+
+fn key(id: u64) -> InteractionKey {
+    InteractionKey { application: 1, id }
+}
+
+#[test]
+fn the_first_is_forwarded_then_its_answer_is_shared_then_it_is_spent() {
+    let mut machine = Machine::new();
+    assert_eq!(machine.admit(1, SIGNED), "first");
+    assert_eq!(machine.admit(1, SIGNED), "again");
+    machine.pass(20);
+    assert_eq!(machine.admit(1, SIGNED), "again", "a call in flight is waited for, however long");
+    machine.settle(1, 100);
+    machine.pass(14);
+    assert_eq!(machine.admit(1, SIGNED), "again");
+    machine.pass(1);
+    assert_eq!(machine.admit(1, SIGNED), "spent");
+}
+
+#[test]
+fn a_timestamp_four_minutes_ahead_is_remembered_until_its_own_window_ends() {
+    let mut machine = Machine::new();
+    let ahead = SIGNED + 240;
+    assert_eq!(machine.admit(1, ahead), "first");
+    machine.settle(1, 100);
+    machine.pass(480);
+    assert_eq!(machine.admit(1, ahead), "spent");
+    machine.pass(60);
+    assert_eq!(machine.sizes().0, 1, "the window's last second is not over");
+    machine.pass(1);
+    machine.guard.tidy(machine.now);
+    assert_eq!(machine.sizes(), (0, 0, 0));
+}
+
+#[test]
+fn a_clock_that_steps_back_reopens_nothing() {
+    let mut machine = Machine::new();
+    assert_eq!(machine.admit(1, SIGNED), "first");
+    machine.settle(1, 100);
+    machine.pass(400);
+    machine.unix_time = Duration::from_secs(SIGNED);
+    assert_eq!(machine.admit(1, SIGNED), "spent", "its id is forgotten, but its second is closed for good");
+    assert_eq!(machine.admit(2, SIGNED + 1), "first");
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_and_back_forgets_nothing() {
+    let mut machine = Machine::new();
+    assert_eq!(machine.admit(1, SIGNED), "first");
+    machine.settle(1, 100);
+    machine.unix_time += Duration::from_secs(3600);
+    machine.guard.tidy(machine.now);
+    machine.unix_time -= Duration::from_secs(3600);
+    machine.pass(100);
+    assert_eq!(machine.admit(1, SIGNED), "spent");
+}
+
+#[test]
+fn applications_do_not_share_ids() {
+    let machine = Machine::new();
+    assert_eq!(machine.admit(1, SIGNED), "first");
+    let other = InteractionKey { application: 2, id: 1 };
+    let admission = machine.guard.admit(other, SIGNED, machine.unix_time, machine.now);
+    assert!(matches!(admission, Admission::First(_)));
+}
+
+#[test]
+fn one_that_was_not_forwarded_may_come_again() {
+    let machine = Machine::new();
+    assert_eq!(machine.admit(1, SIGNED), "first");
+    machine.guard.forget(key(1));
+    assert_eq!(machine.admit(1, SIGNED), "first");
+}
+
+#[test]
+fn a_large_answer_is_not_kept() {
+    let machine = Machine::new();
+    assert_eq!(machine.admit(1, SIGNED), "first");
+    machine.settle(1, MAX_ANSWER + 1);
+    assert_eq!(machine.admit(1, SIGNED), "spent");
+    assert_eq!(machine.sizes().2, 0);
+}
+
+#[test]
+fn answers_are_bounded_in_all_and_gone_after_their_time() {
+    let mut machine = Machine::new();
+    for id in 0..1000 {
+        assert_eq!(machine.admit(id, SIGNED), "first");
+        machine.settle(id, MAX_ANSWER);
+        assert!(machine.sizes().2 <= MAX_ANSWERS);
+    }
+    assert_eq!(machine.admit(0, SIGNED), "spent", "the oldest made room");
+    assert_eq!(machine.admit(999, SIGNED), "again");
+    machine.pass(15);
+    machine.guard.tidy(machine.now);
+    assert_eq!(machine.sizes(), (1000, 1000, 0));
+}
+
+#[test]
+fn a_full_guard_forgets_the_oldest_and_counts_it() {
+    let machine = Machine::new();
+    for id in 0..MAX_IDS as u64 + 10 {
+        assert_eq!(machine.admit(id, SIGNED + id / 1000), "first");
+    }
+    let (ids, by_second, _) = machine.sizes();
+    assert_eq!((ids, by_second), (MAX_IDS, MAX_IDS));
+    assert_eq!(machine.metrics.replay_forgotten.get(), 10);
+    assert_eq!(machine.admit(0, SIGNED), "first", "forgotten");
+    assert_eq!(machine.admit(20, SIGNED), "again", "kept");
+}

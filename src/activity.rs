@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::discord::interaction::{Interaction, Kind};
-use crate::metrics::{self, Metrics};
 
 /// Characters of a command's name or a `custom_id` that are kept; Discord's own limit is 100 a part.
 const NAME_CHARACTERS: usize = 120;
@@ -73,7 +72,7 @@ pub struct End {
     pub status: u16,
     /// From the first byte to the answer.
     pub elapsed: Duration,
-    /// Where it failed: what the bot's author should know.
+    /// What the bot's author should know: why it failed, or why Discord may refuse the answer all the same.
     pub explanation: Option<String>,
 }
 
@@ -90,21 +89,6 @@ impl Record {
             received,
             replica: None,
             handler_time: None,
-        }
-    }
-
-    /// Counts the interaction and its times.
-    pub fn count(&self, end: &End, metrics: &Metrics) {
-        let labels = metrics::Interaction {
-            app: Arc::clone(&self.app),
-            kind: self.kind.as_str(),
-            outcome: end.outcome.as_str(),
-        };
-        metrics.interactions.get_or_create(&labels).inc();
-        let app = metrics::App(Arc::clone(&self.app));
-        metrics.answer_seconds.get_or_create(&app).observe(end.elapsed.as_secs_f64());
-        if let Some(time) = self.handler_time {
-            metrics.handler_seconds.get_or_create(&app).observe(time.as_secs_f64());
         }
     }
 }

@@ -27,11 +27,6 @@ impl Budget {
     pub fn reservation(self: &Arc<Self>) -> Reservation {
         Reservation { budget: Arc::clone(self), bytes: 0 }
     }
-
-    /// Bytes that are reserved right now.
-    pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
 }
 
 impl Reservation {
@@ -64,10 +59,10 @@ mod tests {
         let mut second = budget.reservation();
         assert!(first.grow(4) && second.grow(6));
         assert!(!first.grow(1) && !second.grow(usize::MAX));
-        assert_eq!(budget.used(), 10);
+        assert_eq!(budget.used.load(Ordering::Relaxed), 10);
         drop(second);
         assert!(first.grow(6));
         drop(first);
-        assert_eq!(budget.used(), 0);
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
     }
 }

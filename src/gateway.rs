@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::discord::interaction::{Interaction, Kind};
 use crate::discord::signature::{SignatureHeaders, UnverifiedBody, VerifiedBody};
 use crate::logging::{self, Flood, Refused};
-use crate::metrics::{Metrics, Reason};
+use crate::metrics::{self, Metrics, Reason};
 use call::Call;
 pub use refusal::{Failure, Refusal};
 use replay::{Admission, InteractionKey, ReplayGuard};
@@ -170,9 +170,21 @@ impl Gateway {
     ) -> Reply {
         let elapsed = self.clock.now().saturating_duration_since(record.received);
         let end = End { outcome, status: reply.status().as_u16(), elapsed, explanation };
-        record.count(&end, &self.metrics);
+        self.count(record, &end);
         logging::interaction(record, &end);
         reply
+    }
+
+    fn count(&self, record: &Record, end: &End) {
+        let app = metrics::App(Arc::clone(&record.app));
+        let kind = record.kind.as_str();
+        let labels =
+            metrics::Interaction { app: Arc::clone(&record.app), kind, outcome: end.outcome.as_str() };
+        self.metrics.interactions.get_or_create(&labels).inc();
+        self.metrics.answer_seconds.get_or_create(&app).observe(end.elapsed.as_secs_f64());
+        if let Some(time) = record.handler_time {
+            self.metrics.handler_seconds.get_or_create(&app).observe(time.as_secs_f64());
+        }
     }
 
     fn note(&self, refusal: &Refusal, client: IpAddr, path: &str) {
@@ -189,10 +201,5 @@ impl Gateway {
             guard.tidy(now);
         }
         self.flood.sum_up(now);
-    }
-
-    /// Calls not yet answered to Discord.
-    pub fn calls_in_flight(&self) -> usize {
-        self.snapshot.limits().in_flight - self.in_flight.available_permits()
     }
 }

@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
 
 use tracing::level_filters::LevelFilter;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
@@ -20,7 +20,7 @@ pub use flood::Flood;
 /// Lines that may wait for a slow reader of the log; further ones are dropped, so that no request ever waits for it.
 const WAITING_LINES: usize = 8192;
 
-/// Starts the log, on standard error. Dropping the guard writes what still waits.
+/// Starts the log, on standard error; panics go there too. Dropping the guard writes what still waits.
 ///
 /// # Errors
 ///
@@ -30,6 +30,10 @@ pub fn start(log: Log) -> Result<WorkerGuard, tracing::subscriber::SetGlobalDefa
     let colours = stderr.is_terminal();
     let (writer, guard) = non_blocking(stderr);
     tracing::subscriber::set_global_default(subscriber(log, colours, writer))?;
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(tracing::field::display);
+        error!(at, "a bug in shardless, please report it: {:?}", panic.payload_as_str().unwrap_or_default());
+    }));
     Ok(guard)
 }
 
@@ -71,14 +75,15 @@ pub fn interaction(record: &Record, end: &End) {
             )
         };
     }
-    let explanation = end.explanation.as_deref().unwrap_or("no reason is known");
-    match end.outcome {
-        Outcome::Pong => line!(info, "PING answered"),
-        Outcome::Answered => line!(info, "interaction answered"),
-        Outcome::HandlerAnswersItself => line!(info, "handler answers by itself"),
-        Outcome::Duplicate => line!(info, "duplicate got the first one's answer"),
-        Outcome::Failed => line!(warn, "handler failed: {explanation}"),
-        Outcome::Late => line!(warn, "handler is late: {explanation}"),
+    let explanation = end.explanation.as_deref();
+    match (end.outcome, explanation) {
+        (Outcome::Pong, _) => line!(info, "PING answered"),
+        (Outcome::Answered, None) => line!(info, "interaction answered"),
+        (Outcome::Answered, Some(warning)) => line!(warn, "answered, but Discord will refuse it: {warning}"),
+        (Outcome::HandlerAnswersItself, _) => line!(info, "handler answers by itself"),
+        (Outcome::Duplicate, _) => line!(info, "duplicate got the first one's answer"),
+        (Outcome::Failed, why) => line!(warn, "handler failed: {}", why.unwrap_or_default()),
+        (Outcome::Late, why) => line!(warn, "handler is late: {}", why.unwrap_or_default()),
     }
 }
 

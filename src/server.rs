@@ -6,11 +6,11 @@ mod listener;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
@@ -69,11 +69,8 @@ impl Server {
 
     /// Serves until `stop` is true; then accepts no more, and lets connections finish what they have begun.
     pub async fn run(self, stop: watch::Receiver<bool>) {
-        let mut accepting = JoinSet::new();
-        for listener in self.listeners {
-            accepting.spawn(self.connections.clone().accept(listener, stop.clone()));
-        }
-        accepting.join_all().await;
+        self.connections.accept(&self.listeners, stop).await;
+        drop(self.listeners);
         let all = u32::try_from(self.connections.limits.connections).unwrap_or(u32::MAX);
         let idle = self.connections.permits.acquire_many(all);
         if tokio::time::timeout(self.connections.limits.drain_timeout, idle).await.is_err() {
@@ -86,20 +83,20 @@ impl Server {
 }
 
 impl Connections {
-    async fn accept(self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    async fn accept(&self, listeners: &[TcpListener], mut stop: watch::Receiver<bool>) {
         let mut failing = false;
         loop {
             let next = async {
                 // The permit first: what cannot be served waits in the system's queue.
                 let permit = Arc::clone(&self.permits).acquire_owned().await;
-                (permit, listener.accept().await)
+                (permit, accept_any(listeners).await)
             };
             let accepted = tokio::select! {
                 accepted = next => accepted,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             match accepted {
-                (Ok(permit), Ok((stream, _))) => {
+                (Ok(permit), Ok(stream)) => {
                     if std::mem::take(&mut failing) {
                         info!("connections are accepted again");
                     }
@@ -124,6 +121,18 @@ impl Connections {
     fn open(&self) -> usize {
         self.limits.connections - self.permits.available_permits()
     }
+}
+
+/// The next connection of whichever listener has one.
+async fn accept_any(listeners: &[TcpListener]) -> io::Result<TcpStream> {
+    std::future::poll_fn(|context| {
+        let accepted = listeners.iter().find_map(|listener| match listener.poll_accept(context) {
+            Poll::Ready(accepted) => Some(accepted.map(|(stream, _)| stream)),
+            Poll::Pending => None,
+        });
+        accepted.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }
 
 /// The peer hung up before it was accepted; the listener is sound.

@@ -97,9 +97,11 @@ impl FromStr for HandlerUrl {
     }
 }
 
+/// Without a query, which may hold a secret.
 impl fmt::Display for HandlerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        let authority = self.0.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        write!(f, "http://{authority}{}", self.0.path())
     }
 }
 

@@ -2,19 +2,27 @@
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, StatusCode};
-use tracing::warn;
 
 use super::{Failure, Reply};
 use crate::activity::Outcome;
 use crate::discord::callback::{self, Question};
 use crate::forward::Answer;
 
-/// The reply that an answer is good for.
-pub(super) fn judge(answer: Answer, question: Question) -> Result<(Outcome, Reply), Failure> {
+/// What an answer is good for.
+pub(super) struct Judged {
+    pub(super) outcome: Outcome,
+    pub(super) reply: Reply,
+    /// Limits of Discord that it breaks: it is relayed all the same, but its author should know.
+    pub(super) warning: Option<String>,
+}
+
+/// Judges an answer without changing it.
+pub(super) fn judge(answer: Answer, question: Question) -> Result<Judged, Failure> {
     match answer.status {
         StatusCode::OK => {}
         StatusCode::ACCEPTED | StatusCode::NO_CONTENT => {
-            return Ok((Outcome::HandlerAnswersItself, Reply::accepted()));
+            let reply = Reply::empty(StatusCode::ACCEPTED);
+            return Ok(Judged { outcome: Outcome::HandlerAnswersItself, reply, warning: None });
         }
         other => return Err(Failure::Status(other)),
     }
@@ -25,12 +33,11 @@ pub(super) fn judge(answer: Answer, question: Question) -> Result<(Outcome, Repl
     let content_type = text(&answer.headers, CONTENT_TYPE);
     let (essence, parameters) = content_type.split_once(';').unwrap_or((&content_type, ""));
     let essence = essence.trim().to_ascii_lowercase();
+    let mut warning = None;
     match essence.as_str() {
         "application/json" => {
-            let checked = callback::check(&answer.body, question)?;
-            for limit in checked.broken_limits {
-                warn!("Discord will refuse this answer: {limit}");
-            }
+            let broken = callback::check(&answer.body, question)?.broken_limits;
+            warning = (!broken.is_empty()).then(|| broken.join("; "));
         }
         "multipart/form-data" if parameters.to_ascii_lowercase().contains("boundary=") => {}
         "" => return Err(Failure::ContentType("no content type".to_owned())),
@@ -39,7 +46,7 @@ pub(super) fn judge(answer: Answer, question: Question) -> Result<(Outcome, Repl
     let Some(relayed) = answer.headers.get(CONTENT_TYPE).cloned() else {
         return Err(Failure::ContentType("no content type".to_owned()));
     };
-    Ok((Outcome::Answered, Reply::callback(relayed, answer.body)))
+    Ok(Judged { outcome: Outcome::Answered, reply: Reply::callback(relayed, answer.body), warning })
 }
 
 /// A header as text for people: escaped where it is none.
@@ -81,7 +88,7 @@ mod tests {
         #[case] body: &'static str,
         #[case] relayed: u16,
     ) {
-        let (_, reply) = judge(answer(status, &[(CONTENT_TYPE, content_type)], body), COMMAND).unwrap();
+        let reply = judge(answer(status, &[(CONTENT_TYPE, content_type)], body), COMMAND).unwrap().reply;
         assert_eq!(reply.status(), relayed);
         let expected = if relayed == 200 { body.len() } else { 0 };
         assert_eq!(reply.body_len(), expected);
@@ -103,15 +110,23 @@ mod tests {
         #[case] body: &'static str,
         #[case] words: &str,
     ) {
-        let failure = judge(answer(status, &[(CONTENT_TYPE, content_type)], body), COMMAND).unwrap_err();
+        let failure = judge(answer(status, &[(CONTENT_TYPE, content_type)], body), COMMAND).err().unwrap();
         assert!(failure.to_string().contains(words), "{failure}");
         assert_eq!(failure.status(), StatusCode::BAD_GATEWAY);
     }
 
     #[test]
+    fn an_answer_beyond_a_limit_is_relayed_with_a_warning() {
+        let embeds = r#"{"type":4,"data":{"embeds":[{},{},{},{},{},{},{},{},{},{},{}]}}"#;
+        let judged = judge(answer(200, &[(CONTENT_TYPE, "application/json")], embeds), COMMAND).ok().unwrap();
+        assert_eq!(judged.reply.body_len(), embeds.len());
+        assert_eq!(judged.warning.as_deref(), Some("there are 11 embeds; Discord takes at most 10"));
+    }
+
+    #[test]
     fn a_compressed_answer_is_explained() {
         let headers = [(CONTENT_TYPE, "application/json"), (CONTENT_ENCODING, "gzip")];
-        let failure = judge(answer(200, &headers, "…"), COMMAND).unwrap_err();
+        let failure = judge(answer(200, &headers, "…"), COMMAND).err().unwrap();
         assert!(failure.to_string().contains("content encoding gzip"), "{failure}");
     }
 }

@@ -113,7 +113,7 @@ impl Running {
         self.note_end_of_handler(&called);
         match called.result.map_err(Failure::from).and_then(|answer| answer::judge(answer, self.job.question))
         {
-            Ok((outcome, reply)) => self.settle(outcome, reply, None),
+            Ok(judged) => self.settle(judged.outcome, judged.reply, judged.warning),
             Err(failure) => self.fail(Outcome::Failed, &failure),
         }
     }

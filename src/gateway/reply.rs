@@ -29,11 +29,6 @@ impl Reply {
         Self { status: StatusCode::OK, content_type: Some(content_type), body }
     }
 
-    /// The handler answers by itself, over Discord's REST API: then Discord wants 202 without a body.
-    pub fn accepted() -> Self {
-        Self::empty(StatusCode::ACCEPTED)
-    }
-
     /// A status, and nothing more.
     pub fn empty(status: StatusCode) -> Self {
         Self { status, content_type: None, body: Bytes::new() }

@@ -1,0 +1,21 @@
+//! The daemon from outside: in this process through its library, and as the command that people run.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod commands;
+mod forwarding;
+mod handlers;
+mod layers;
+mod limits;
+mod replay;
+mod serving;
+mod support;
+mod verification;

@@ -1,0 +1,120 @@
+//! The command itself, as people run it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use shardless::rehearsal::Signer;
+use tempfile::TempDir;
+
+use super::until;
+
+/// The command, with an environment that does not steer it.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shardless"));
+    command.env_remove("SHARDLESS_CONFIG").env_remove("SHARDLESS_KEY");
+    command
+}
+
+/// `shardless serve` as a process; killed when dropped.
+pub(crate) struct Binary {
+    pub(crate) address: SocketAddr,
+    pub(crate) signer: Signer,
+    pub(crate) folder: TempDir,
+    child: Child,
+    log: Arc<Mutex<String>>,
+    reading: Option<JoinHandle<()>>,
+}
+
+impl Binary {
+    /// Starts one with these settings, and waits until it says where it listens.
+    pub(crate) async fn serve(settings: &str, app: &str, handler: &str) -> Self {
+        Self::serve_with(settings, app, handler, |_| {}).await
+    }
+
+    pub(crate) async fn serve_with(
+        settings: &str,
+        app: &str,
+        handler: &str,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
+        let signer = Signer::generate().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        let key = signer.public_key();
+        let text = format!(
+            "port = 0\n{settings}\n[apps.mybot]\npublic_key = \"{key}\"\nhandler = \"{handler}\"\n{app}\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let mut command = command();
+        command.args(["serve", "--config"]).arg(&path).stderr(Stdio::piped());
+        prepare(&mut command);
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut first = String::new();
+        lines.read_line(&mut first).unwrap();
+        let address = first.split("listens on ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let address = address.unwrap_or_else(|| panic!("no address in {first:?}")).trim_end_matches('"');
+        let log = Arc::new(Mutex::new(first.clone()));
+        let writing = Arc::clone(&log);
+        let reading = std::thread::spawn(move || {
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
+                writing.lock().unwrap().push_str(&std::mem::take(&mut line));
+            }
+            _ = lines.read_to_string(&mut line);
+        });
+        let address = address.parse().unwrap();
+        Self { address, signer, folder, child, log, reading: Some(reading) }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/interactions", self.address)
+    }
+
+    /// The development key in a file, for `send`.
+    pub(crate) fn key_file(&self) -> PathBuf {
+        let path = self.folder.path().join("dev.key");
+        if !path.exists() {
+            self.signer.save(&path).unwrap();
+        }
+        path
+    }
+
+    /// All that it logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) async fn until_log(&self, words: &str) {
+        until(words, || async { self.log().contains(words) }).await;
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits for its end; the log is whole then.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let status = self.child.wait().unwrap();
+        if let Some(reading) = self.reading.take() {
+            reading.join().unwrap();
+        }
+        status
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}

@@ -1,0 +1,58 @@
+//! A clock that can be set.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use shardless::clock::{Clock, SystemClock};
+use tokio::time::Instant;
+
+/// The machine's clock, moved as a test likes.
+#[derive(Default)]
+pub(crate) struct TestClock {
+    /// Milliseconds that both times are ahead.
+    passed: AtomicU64,
+    /// Seconds that the time of day is off besides.
+    stepped: AtomicI64,
+    panics: AtomicBool,
+    salt: AtomicU64,
+}
+
+impl TestClock {
+    /// Time passes at once.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.passed.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// The time of day steps, as when an operator or NTP sets it.
+    pub(crate) fn step(&self, seconds: i64) {
+        self.stepped.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// The next question for the time of day panics.
+    pub(crate) fn panic_once(&self) {
+        self.panics.store(true, Ordering::SeqCst);
+    }
+
+    /// A number that was not given before.
+    pub(crate) fn next_salt(&self) -> u64 {
+        self.salt.fetch_add(1, Ordering::SeqCst)
+    }
+
+    fn passed(&self) -> Duration {
+        Duration::from_millis(self.passed.load(Ordering::SeqCst))
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Instant {
+        SystemClock.now() + self.passed()
+    }
+
+    fn unix_time(&self) -> Duration {
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "as the test asked for");
+        let time = SystemClock.unix_time() + self.passed();
+        let stepped = self.stepped.load(Ordering::SeqCst);
+        let step = Duration::from_secs(stepped.unsigned_abs());
+        if stepped < 0 { time - step } else { time + step }
+    }
+}

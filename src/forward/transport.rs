@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -19,6 +19,8 @@ use crate::config::HandlerUrl;
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 /// Unused connections are closed before the handler does it: common servers close theirs after 2 s.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Reserved at once for an answer that says its length; the rest grows with what really comes.
+const FIRST_RESERVATION: u64 = 16 * 1024;
 /// Bytes of an answer's line and headers.
 const MAX_HEADERS: usize = 64 * 1024;
 
@@ -71,27 +73,23 @@ fn request(uri: &Uri, forwarding: &Forwarding) -> Request<Full<Bytes>> {
     request
 }
 
+/// Into a buffer of its own: what hyper hands out keeps the whole buffer of its connection from being used again, and
+/// answers may be kept for a while.
 async fn read(mut body: Incoming, limit: usize, mut reservation: Reservation) -> Result<Bytes, Cause> {
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let announced = body.size_hint().exact().unwrap_or_default().min(FIRST_RESERVATION);
+    let mut read = BytesMut::with_capacity(usize::try_from(announced).unwrap_or_default());
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Cause::Broken(innermost(&error)))?;
         let Ok(data) = frame.into_data() else { continue };
-        if first.len() + rest.len() + data.len() > limit {
+        if read.len() + data.len() > limit {
             return Err(Cause::TooLarge);
         }
         if !reservation.grow(data.len()) {
             return Err(Cause::NoMemory);
         }
-        if first.is_empty() {
-            first = data;
-        } else {
-            rest.extend_from_slice(&data);
-        }
+        read.extend_from_slice(&data);
     }
-    // Most answers come in one piece, which is then not copied.
-    let whole = if rest.is_empty() { first } else { [first, rest.freeze()].concat().into() };
-    Ok(Bytes::from_owner(Reserved { bytes: whole, _reservation: reservation }))
+    Ok(Bytes::from_owner(Reserved { bytes: read.freeze(), _reservation: reservation }))
 }
 
 struct Reserved {

@@ -1,7 +1,7 @@
 //! Judging a handler's answer: is it one that Discord takes?
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Failure, Reply};
 use crate::activity::Outcome;
@@ -43,9 +43,7 @@ pub(super) fn judge(answer: Answer, question: Question) -> Result<Judged, Failur
         "" => return Err(Failure::ContentType("no content type".to_owned())),
         _ => return Err(Failure::ContentType(content_type)),
     }
-    let Some(relayed) = answer.headers.get(CONTENT_TYPE).cloned() else {
-        return Err(Failure::ContentType("no content type".to_owned()));
-    };
+    let relayed = HeaderValue::from_str(&content_type).map_err(|_| Failure::ContentType(content_type))?;
     Ok(Judged { outcome: Outcome::Answered, reply: Reply::callback(relayed, answer.body), warning })
 }
 
@@ -58,7 +56,6 @@ fn text(headers: &HeaderMap, name: HeaderName) -> String {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http::HeaderValue;
     use rstest::rstest;
 
     use super::*;

@@ -71,7 +71,7 @@ impl Gateway {
         );
         let (Ok(ours), Ok(apps)) = permits else {
             if let Some(guard) = &self.guard {
-                guard.forget(job.key);
+                guard.shed(job.key);
             }
             // A duplicate may have begun to wait.
             call.settle(Reply::empty(Refusal::InFlight.status()));

@@ -60,8 +60,7 @@ pub(super) struct ReplayGuard {
 
 #[derive(Default)]
 struct Memory {
-    /// `None` for a call whose answer is not kept any more.
-    calls: HashMap<InteractionKey, Option<Arc<Call>>>,
+    calls: HashMap<InteractionKey, Known>,
     /// The same ids by their timestamp, since that is what they expire by.
     seconds: BTreeMap<u64, Second>,
     /// Answers that are kept, in the order of their end.
@@ -69,6 +68,16 @@ struct Memory {
     answer_bytes: usize,
     /// The newest timestamp of which an expired id was forgotten.
     forgotten_up_to: Option<u64>,
+}
+
+/// What is known of an interaction.
+enum Known {
+    /// It is under way, or its answer is kept.
+    Call(Arc<Call>),
+    /// It was forwarded, and its answer is not kept any more.
+    Spent,
+    /// It was turned away before it was forwarded.
+    Shed,
 }
 
 struct Second {
@@ -97,10 +106,16 @@ impl ReplayGuard {
     ) -> Admission {
         let mut memory = self.lock();
         memory.tidy(now);
-        match memory.calls.get(&key) {
-            Some(Some(call)) => return Admission::Again(Arc::clone(call)),
-            Some(None) => return Admission::Spent,
-            None if memory.forgotten_up_to >= Some(timestamp) => return Admission::Spent,
+        let is_too_old = memory.forgotten_up_to >= Some(timestamp);
+        match memory.calls.get_mut(&key) {
+            Some(Known::Call(call)) => return Admission::Again(Arc::clone(call)),
+            Some(Known::Spent) => return Admission::Spent,
+            Some(shed @ Known::Shed) => {
+                let call = Call::new();
+                *shed = Known::Call(Arc::clone(&call));
+                return Admission::First(call);
+            }
+            None if is_too_old => return Admission::Spent,
             None => {}
         }
         if memory.calls.len() >= MAX_IDS {
@@ -108,7 +123,7 @@ impl ReplayGuard {
             self.metrics.replay_forgotten.inc();
         }
         let call = Call::new();
-        memory.calls.insert(key, Some(Arc::clone(&call)));
+        memory.calls.insert(key, Known::Call(Arc::clone(&call)));
         // The window counts whole seconds, so it is open until the last one is over.
         let closes = Duration::from_secs(timestamp) + self.window + Duration::from_secs(1);
         let expires = now + closes.saturating_sub(unix_time);
@@ -123,7 +138,7 @@ impl ReplayGuard {
         let mut memory = self.lock();
         let size = body + ANSWER_OVERHEAD;
         if body > MAX_ANSWER {
-            memory.drop_answer(key);
+            memory.set(key, Known::Spent);
             return;
         }
         memory.answers.push_back(KeptAnswer { until: now + ANSWER_LIFETIME, key, size });
@@ -132,8 +147,8 @@ impl ReplayGuard {
     }
 
     /// An admitted interaction was not forwarded after all: it may come again.
-    pub(super) fn forget(&self, key: InteractionKey) {
-        self.lock().calls.remove(&key);
+    pub(super) fn shed(&self, key: InteractionKey) {
+        self.lock().set(key, Known::Shed);
     }
 
     /// Lets go of what is over.
@@ -166,12 +181,12 @@ impl Memory {
 
     fn let_go(&mut self, answer: &KeptAnswer) {
         self.answer_bytes -= answer.size;
-        self.drop_answer(answer.key);
+        self.set(answer.key, Known::Spent);
     }
 
-    fn drop_answer(&mut self, key: InteractionKey) {
-        if let Some(call) = self.calls.get_mut(&key) {
-            *call = None;
+    fn set(&mut self, key: InteractionKey, to: Known) {
+        if let Some(known) = self.calls.get_mut(&key) {
+            *known = to;
         }
     }
 

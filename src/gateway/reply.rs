@@ -24,7 +24,8 @@ impl Reply {
         Self { status: StatusCode::OK, content_type: Some(JSON), body: callback::PONG }
     }
 
-    /// A handler's callback, byte for byte.
+    /// A handler's callback, byte for byte. Both are to be copies: answers are kept, and a slice of a connection's
+    /// buffer would keep all of it.
     pub fn callback(content_type: HeaderValue, body: Bytes) -> Self {
         Self { status: StatusCode::OK, content_type: Some(content_type), body }
     }

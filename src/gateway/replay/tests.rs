@@ -111,8 +111,10 @@ fn applications_do_not_share_ids() {
 fn one_that_was_not_forwarded_may_come_again() {
     let machine = Machine::new();
     assert_eq!(machine.admit(1, SIGNED), "first");
-    machine.guard.forget(key(1));
+    machine.guard.shed(key(1));
     assert_eq!(machine.admit(1, SIGNED), "first");
+    assert_eq!(machine.admit(1, SIGNED), "again");
+    assert_eq!(machine.sizes().1, 1, "it is listed once");
 }
 
 #[test]

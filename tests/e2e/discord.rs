@@ -1,0 +1,115 @@
+//! Discord's side: interactions, and what each is to be answered with.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde_json::{Value, json};
+use shardless::clock::{Clock, SystemClock};
+use shardless::rehearsal::payload::CommandOption;
+use shardless::rehearsal::stand_in::Signed;
+use shardless::rehearsal::{Author, Exchange, Expectation, Payload, Signer, StandIn, Verdict};
+
+/// Plays Discord, with a key of its own.
+pub(crate) struct Discord {
+    stand_in: StandIn,
+    signer: Signer,
+    author: Mutex<Author>,
+}
+
+/// An interaction, and the answer that is right for it and for no other.
+pub(crate) struct Interaction {
+    /// What is sent.
+    pub(crate) payload: Payload,
+    answer: Value,
+}
+
+impl Discord {
+    pub(crate) fn new() -> Self {
+        let signer = Signer::generate().unwrap();
+        let stand_in = StandIn::new(signer.clone(), Arc::new(SystemClock)).unwrap();
+        let author = Mutex::new(Author::new(SystemClock.unix_time(), 0));
+        Self { stand_in, signer, author }
+    }
+
+    pub(crate) fn public_key(&self) -> String {
+        self.signer.public_key().to_string()
+    }
+
+    pub(crate) fn ping(&self) -> Payload {
+        self.author().ping()
+    }
+
+    /// A command with that text in its option.
+    pub(crate) fn command(&self, text: &str) -> Interaction {
+        let option = CommandOption::parse(&format!("query:string={text}")).unwrap();
+        let payload = self.author().command("play", &[option]);
+        let answer = message(4, &id(&payload), text);
+        Interaction { payload, answer }
+    }
+
+    /// A command, a suggestion, a button and a modal by turns, each with a text that no other has.
+    pub(crate) fn nth(&self, n: usize) -> Interaction {
+        let text = format!("№{n} 🎵 “größer” 👩‍🚀\\\"\u{2028}漢字");
+        if n.is_multiple_of(4) {
+            return self.command(&text);
+        }
+        let (payload, answer): (_, fn(&str, &str) -> Value) = match n % 4 {
+            1 => (
+                self.author().autocomplete("play", &[], "query", &text),
+                |id, text| json!({ "type": 8, "data": { "choices": [{ "name": text, "value": id }] } }),
+            ),
+            2 => (self.author().button(&text), |id, text| message(7, id, text)),
+            _ => {
+                let field = ("opinion".to_owned(), text.clone());
+                (self.author().modal("feedback", &[field]), |id, text| message(4, id, text))
+            }
+        };
+        let answer = answer(&id(&payload), &text);
+        Interaction { payload, answer }
+    }
+
+    fn author(&self) -> MutexGuard<'_, Author> {
+        self.author.lock().unwrap()
+    }
+
+    pub(crate) fn sign(&self, payload: &Payload) -> Signed {
+        self.stand_in.sign(payload)
+    }
+
+    pub(crate) async fn send(&self, url: &str, signed: &Signed) -> Exchange {
+        self.stand_in.send(url, signed).await.unwrap()
+    }
+
+    /// Sends an interaction; an error says what was wrong with the answer.
+    pub(crate) async fn try_ask(&self, url: &str, interaction: &Interaction) -> Result<(), String> {
+        let signed = self.sign(&interaction.payload);
+        let title = &interaction.payload.title;
+        let exchange = self.stand_in.send(url, &signed).await.map_err(|error| format!("{title}: {error}"))?;
+        interaction.check(&exchange)
+    }
+}
+
+impl Interaction {
+    /// Whether Discord would take the answer, and it is the one for this interaction.
+    pub(crate) fn check(&self, exchange: &Exchange) -> Result<(), String> {
+        let title = &self.payload.title;
+        if let Verdict::Refused(reasons) = Verdict::of(&self.payload, Expectation::Callback, exchange) {
+            return Err(format!("{title}: {}", reasons.join("; ")));
+        }
+        let answer: Value = serde_json::from_slice(&exchange.body).unwrap();
+        if answer == self.answer {
+            Ok(())
+        } else {
+            Err(format!("{title}: the answer is another's: {answer}"))
+        }
+    }
+}
+
+/// The answer of a bot that tells what it was asked.
+pub(crate) fn message(callback: u64, id: &str, text: &str) -> Value {
+    json!({ "type": callback, "data": { "content": format!("{id}: {text}") } })
+}
+
+fn id(payload: &Payload) -> String {
+    let body: Value = serde_json::from_slice(&payload.body).unwrap();
+    body["id"].as_str().unwrap().to_owned()
+}

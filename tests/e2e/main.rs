@@ -1,0 +1,25 @@
+//! The daemon in the place it is made for: behind the real Nginx and the real Apache, with the site files that ship, in
+//! front of unmodified bots written with Discord's official libraries.
+//!
+//! `tests/install` brings what is needed. `SHARDLESS_FULL=1` sends ten times as many interactions.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that cannot go on is to fail where it stands, and to say its figures"
+)]
+
+mod bots;
+mod connections;
+mod daemon;
+mod discord;
+mod handler;
+mod process;
+mod proxies;
+mod raw;
+mod relay;
+mod requests;
+mod volume;

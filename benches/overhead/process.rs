@@ -1,0 +1,154 @@
+//! The servers under test, each a process of its own that is stopped when dropped.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use shardless::discord::signature::PublicKey;
+use tempfile::TempDir;
+
+/// A server that was started. It may not listen yet.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    child: Child,
+    /// How to stop it, where killing its first process would leave others behind.
+    stop: Option<Command>,
+    /// Its config and its log; goes with it.
+    _folder: TempDir,
+}
+
+/// `nginx -v` and the like.
+pub(crate) struct Nginx {
+    program: PathBuf,
+    pub(crate) version: String,
+}
+
+impl Server {
+    /// The daemon with its default config: replay guard, metrics, and a log line per interaction.
+    pub(crate) fn daemon(program: &Path, key: &PublicKey, handler: SocketAddr) -> Result<Self> {
+        let (folder, address) = (tempfile::tempdir()?, free_address()?);
+        let config = folder.path().join("config.toml");
+        let text = format!(
+            "port = {}\n[apps.bench]\npublic_key = \"{key}\"\nhandler = \"http://{handler}/interactions\"\n",
+            address.port()
+        );
+        fs::write(&config, text)?;
+        let mut command = Command::new(program);
+        command.arg("serve").arg("--config").arg(config);
+        let child = spawn(command, folder.path())?;
+        Ok(Self { address, child, stop: None, _folder: folder })
+    }
+
+    /// Nanoseconds that the process and its children were on a processor. Clock ticks would be too coarse.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let mut nanoseconds = 0;
+        for process in self.processes()? {
+            for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+                let schedstat = fs::read_to_string(thread?.path().join("schedstat"))?;
+                nanoseconds += schedstat.split(' ').next().unwrap_or_default().parse::<u64>()?;
+            }
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+
+    /// Bytes of memory of the first process.
+    pub(crate) fn resident_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    /// The process that was started, and its children.
+    fn processes(&self) -> Result<Vec<u32>> {
+        let parent = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
+        let children = children.split_whitespace().map(|child| Ok(child.parse()?));
+        std::iter::once(Ok(parent)).chain(children).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let asked = self.stop.as_mut().is_some_and(|stop| stop.status().is_ok_and(|status| status.success()));
+        if !asked {
+            _ = self.child.kill();
+        }
+        _ = self.child.wait();
+    }
+}
+
+impl Nginx {
+    /// Distributions put it where users' shells do not look.
+    pub(crate) fn find() -> Result<Self> {
+        for program in ["nginx", "/usr/sbin/nginx", "/usr/local/sbin/nginx"] {
+            if let Ok(output) = Command::new(program).arg("-v").output() {
+                let text = String::from_utf8_lossy(&output.stderr);
+                let version = text.rsplit('/').next().unwrap_or_default().trim().to_owned();
+                return Ok(Self { program: program.into(), version });
+            }
+        }
+        anyhow::bail!("Nginx is what the daemon is compared with: install it (apt install nginx)")
+    }
+
+    /// A plain `proxy_pass` with kept connections on both sides, a worker per core, and the access log that Nginx
+    /// writes unless told otherwise, since the daemon logs each interaction too.
+    pub(crate) fn start(&self, handler: SocketAddr) -> Result<Server> {
+        let (folder, address) = (tempfile::tempdir()?, free_address()?);
+        let config = folder.path().join("nginx.conf");
+        fs::write(&config, nginx_config(address, handler))?;
+        let command = || {
+            let mut command = Command::new(&self.program);
+            command.arg("-p").arg(folder.path()).arg("-c").arg(&config).args(["-e", "error.log"]);
+            command
+        };
+        let child = spawn(command(), folder.path())?;
+        let mut stop = command();
+        stop.args(["-s", "stop"]).stderr(Stdio::null());
+        Ok(Server { address, child, stop: Some(stop), _folder: folder })
+    }
+}
+
+/// `keepalive_requests` is raised, so that no connection is opened anew while the clock runs.
+fn nginx_config(address: SocketAddr, handler: SocketAddr) -> String {
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let temporary = temporary.map(|name| format!("{name}_temp_path {name};\n")).concat();
+    format!(
+        "daemon off;
+        worker_processes auto;
+        pid nginx.pid;
+        events {{}}
+        http {{
+            access_log access.log;
+            {temporary}
+            keepalive_requests 1000000;
+            upstream handler {{
+                server {handler};
+                keepalive 64;
+                keepalive_requests 1000000;
+            }}
+            server {{
+                listen {address};
+                location / {{
+                    proxy_pass http://handler;
+                    proxy_http_version 1.1;
+                    proxy_set_header Connection \"\";
+                }}
+            }}
+        }}"
+    )
+}
+
+fn spawn(mut command: Command, folder: &Path) -> Result<Child> {
+    let log = File::create(folder.join("stderr.log"))?;
+    let program = command.get_program().to_owned();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.spawn().with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// A port that was free a moment ago.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}

@@ -1,0 +1,44 @@
+//! What the parts of the request path cost that are this project's own: verification, envelope, callback.
+//!
+//! `cargo bench --bench parts`.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; the inputs are sound")]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use shardless::discord::callback::{self, Question};
+use shardless::discord::interaction::{Interaction, Kind};
+use shardless::discord::signature::{SignatureHeaders, UnverifiedBody};
+use shardless::rehearsal::payload::CommandOption;
+use shardless::rehearsal::{Author, Signer};
+
+fn parts(criterion: &mut Criterion) {
+    let unix_time = Duration::from_secs(1_700_000_000);
+    let option = CommandOption::parse("query=never gonna give you up").unwrap();
+    let body = Author::new(unix_time, 0).command("music play", &[option]).body;
+    let signer = Signer::generate().unwrap();
+    let headers = signer.sign(unix_time.as_secs(), &body);
+
+    criterion.bench_function("verify a command", |bencher| {
+        let received = || {
+            let mut received = UnverifiedBody::new(SignatureHeaders::parse(&headers).unwrap(), body.len());
+            received.extend(&body);
+            received
+        };
+        let verify = |received: UnverifiedBody| received.verify(signer.public_key()).unwrap();
+        bencher.iter_batched(received, verify, BatchSize::SmallInput);
+    });
+    criterion.bench_function("parse its envelope", |bencher| {
+        bencher.iter(|| Interaction::parse(black_box(&body)).unwrap().id);
+    });
+    criterion.bench_function("check its answer", |bencher| {
+        let answer = br#"{"type":4,"data":{"content":"ok"}}"#;
+        let question = Question { kind: Kind::Command, has_message: false };
+        bencher.iter(|| callback::check(black_box(answer), question).unwrap().callback);
+    });
+}
+
+criterion_group!(benches, parts);
+criterion_main!(benches);

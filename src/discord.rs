@@ -6,6 +6,8 @@ pub mod signature;
 
 use std::time::Duration;
 
+use serde_json::error::Category;
+
 /// From sending an interaction until Discord gives up on the first answer, network and proxy included.
 ///
 /// Source: Discord's documentation, "Receiving and Responding to Interactions".
@@ -15,3 +17,14 @@ pub const RESPONSE_DEADLINE: Duration = Duration::from_secs(3);
 ///
 /// Source: Discord's documentation, "Receiving and Responding to Interactions".
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// What is wrong with a JSON text, and where: without any value from it, which may be a secret.
+fn describe(error: &serde_json::Error) -> String {
+    let place = format!("line {} column {}", error.line(), error.column());
+    match error.classify() {
+        Category::Data if !error.to_string().contains('"') => error.to_string(),
+        Category::Data => format!("a value has the wrong type at {place}"),
+        Category::Eof => format!("it breaks off at {place}"),
+        Category::Syntax | Category::Io => format!("no valid JSON at {place}"),
+    }
+}

@@ -25,7 +25,9 @@ const MAX_RESPONSE: usize = 10 * 1024 * 1024;
 
 /// What an interaction is handed to: one or more replicas of the same program.
 pub struct Handler {
-    replicas: Vec<Replica>,
+    first: Replica,
+    /// Those that may get what the first surely did not.
+    others: Vec<Replica>,
     transport: Transport,
 }
 
@@ -36,6 +38,7 @@ struct Replica {
 
 /// A verified interaction with what a handler gets to know beside it. Nothing of the client's own headers is in it
 /// but these.
+#[derive(Clone)]
 pub struct Forwarding {
     /// The body, and the headers that prove it.
     pub body: VerifiedBody,
@@ -108,28 +111,33 @@ impl Handler {
     /// A handler with one replica.
     pub fn new(url: HandlerUrl, budget: Arc<Budget>) -> Self {
         let label = url.to_string().into();
-        Self { replicas: vec![Replica { url, label }], transport: Transport::new(budget) }
+        Self { first: Replica { url, label }, others: Vec::new(), transport: Transport::new(budget) }
     }
 
     /// Hands the interaction to a replica. Only one that surely did not get it is followed by the next.
-    pub async fn call(&self, forwarding: &Forwarding) -> Called {
-        let mut last = Called { replica: "".into(), result: Err(CallError::no_replica()) };
-        for replica in &self.replicas {
-            let result = self.transport.send(&replica.url, forwarding, MAX_RESPONSE).await;
-            let next_may_try = matches!(&result, Err(error) if error.sent == Sent::NotSent);
-            last = Called { replica: Arc::clone(&replica.label), result };
-            if !next_may_try {
-                break;
+    pub async fn call(&self, forwarding: Forwarding) -> Called {
+        let mut replica = &self.first;
+        for next in &self.others {
+            let called = self.call_one(replica, forwarding.clone()).await;
+            if !matches!(&called.result, Err(error) if error.sent == Sent::NotSent) {
+                return called;
             }
+            replica = next;
         }
-        last
+        // The last one gets the body itself, so that it is not held any longer than it takes to send it.
+        self.call_one(replica, forwarding).await
+    }
+
+    async fn call_one(&self, replica: &Replica, forwarding: Forwarding) -> Called {
+        let result = self.transport.send(&replica.url, forwarding).await;
+        Called { replica: Arc::clone(&replica.label), result }
     }
 }
 
 impl fmt::Display for Handler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let labels: Vec<_> = self.replicas.iter().map(|replica| &*replica.label).collect();
-        f.write_str(&labels.join(", "))
+        f.write_str(&self.first.label)?;
+        self.others.iter().try_for_each(|other| write!(f, ", {}", other.label))
     }
 }
 
@@ -150,10 +158,6 @@ impl Forwarding {
 }
 
 impl CallError {
-    fn no_replica() -> Self {
-        Self { sent: Sent::NotSent, cause: Cause::Connect("no replica is configured".to_owned()) }
-    }
-
     fn not_sent(cause: Cause) -> Self {
         Self { sent: Sent::NotSent, cause }
     }

@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -67,7 +67,9 @@ impl Gateway {
     ) -> Arc<Self> {
         let (limits, replay) = (snapshot.limits(), snapshot.replay());
         Arc::new(Self {
-            guard: replay.enabled.then(|| ReplayGuard::new(replay.window, Arc::clone(&metrics))),
+            guard: replay
+                .enabled
+                .then(|| ReplayGuard::new(replay.window, limits.buffered, Arc::clone(&metrics))),
             in_flight: Arc::new(Semaphore::new(limits.in_flight)),
             deferred: Arc::new(Semaphore::new(limits.deferred)),
             flood: Flood::default(),
@@ -86,12 +88,18 @@ impl Gateway {
     ) -> Response<Full<Bytes>> {
         let client = intake::client(request.headers(), arrival.peer);
         let path = request.uri().path().to_owned();
+        let has_body = !request.body().is_end_stream();
         let answer = AssertUnwindSafe(self.answer(request, arrival, client)).catch_unwind().await;
         match answer.unwrap_or(Err(Refusal::Panicked)) {
             Ok(reply) => reply.to_response(),
             Err(refusal) => {
                 self.note(&refusal, client, &path);
-                refusal.to_response()
+                let mut response = refusal.to_response();
+                // Where the next request begins is only known once this one was read to its end.
+                if has_body && refusal.leaves_body_unread() {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
             }
         }
     }
@@ -115,7 +123,7 @@ impl Gateway {
             time_left: self.time_left(arrival.first_byte, snapshot.limits().read_timeout),
         };
         let (body, reservation) = intake::read(body, signature, bounds, self.budget.reservation()).await?;
-        let body = self.verify(body, app)?;
+        let body = self.verify(body, app)?.kept_with(reservation);
         let interaction = Interaction::parse(body.bytes())?;
         let record = Record::new(Arc::clone(&app.name), &interaction, client, arrival.first_byte);
         if interaction.kind == Kind::Ping {
@@ -131,13 +139,7 @@ impl Gateway {
             }
             Admission::First(call) => call,
         };
-        let job = call::Job {
-            question: interaction.question(),
-            app: Arc::clone(app),
-            _reservation: reservation,
-            record,
-            key,
-        };
+        let job = call::Job { question: interaction.question(), app: Arc::clone(app), record, key };
         self.start(&call, job, intake::forwarding(body, content_type, &head.headers, app))?;
         Ok(call.reply().await)
     }
@@ -182,9 +184,6 @@ impl Gateway {
             metrics::Interaction { app: Arc::clone(&record.app), kind, outcome: end.outcome.as_str() };
         self.metrics.interactions.get_or_create(&labels).inc();
         self.metrics.answer_seconds.get_or_create(&app).observe(end.elapsed.as_secs_f64());
-        if let Some(time) = record.handler_time {
-            self.metrics.handler_seconds.get_or_create(&app).observe(time.as_secs_f64());
-        }
     }
 
     fn note(&self, refusal: &Refusal, client: IpAddr, path: &str) {
@@ -192,6 +191,12 @@ impl Gateway {
         self.metrics.refusals.get_or_create(&Reason { reason }).inc();
         let line = Refused { reason, status, client, path, text: &refusal.to_string() };
         logging::refusal(&self.flood, self.clock.now(), line);
+    }
+
+    /// Waits until every call has its answer, those whose client has hung up included.
+    pub async fn all_answered(&self) {
+        let all = u32::try_from(self.snapshot.limits().in_flight).unwrap_or(u32::MAX);
+        _ = self.in_flight.acquire_many(all).await;
     }
 
     /// What is to be done now and then, requests or not: forget what is old, sum up what was held back.

@@ -102,9 +102,16 @@ pub fn late_end(record: &Record, elapsed: std::time::Duration, what: &str) {
 
 /// The line of a request that was refused; a flood of them is summed up. `path` may be anything a stranger sent.
 pub fn refusal(flood: &Flood, now: tokio::time::Instant, line: Refused<'_>) {
-    if flood.lets_through(line.reason, now) {
-        let path: String = line.path.chars().take(100).collect();
-        info!(reason = line.reason, status = line.status, client = %line.client, ?path, "refused: {}", line.text);
+    if !flood.lets_through(line.reason, now) {
+        return;
+    }
+    let Refused { reason, status, client, path, text } = line;
+    let path: String = path.chars().take(100).collect();
+    // A stranger's mistake is no one's trouble; what we could not serve is.
+    if status < 500 {
+        info!(reason, status, %client, ?path, "refused: {text}");
+    } else {
+        warn!(reason, status, %client, ?path, "refused: {text}");
     }
 }
 

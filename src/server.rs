@@ -72,8 +72,12 @@ impl Server {
         self.connections.accept(&self.listeners, stop).await;
         drop(self.listeners);
         let all = u32::try_from(self.connections.limits.connections).unwrap_or(u32::MAX);
-        let idle = self.connections.permits.acquire_many(all);
-        if tokio::time::timeout(self.connections.limits.drain_timeout, idle).await.is_err() {
+        let finished = async {
+            _ = self.connections.permits.acquire_many(all).await;
+            // A client that has hung up leaves no connection, but its call goes on.
+            self.connections.gateway.all_answered().await;
+        };
+        if tokio::time::timeout(self.connections.limits.drain_timeout, finished).await.is_err() {
             warn!(
                 connections = self.connections.open(),
                 "stopping with connections that did not end in time"

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use clap::builder::NonEmptyStringValueParser;
 
 use super::KEY_FILE;
 use crate::clock::{Clock, SystemClock};
@@ -17,6 +18,13 @@ use crate::rehearsal::{Author, Exchange, Expectation, Payload, Signer, StandIn, 
 
 /// Characters of an answer that is no JSON which are shown.
 const SHOWN: usize = 500;
+
+// clap does not ask for what conflicts with something that is there, so an option that goes with one kind of request
+// names the others.
+const NO_COMMANDS: [&str; 6] = ["ping", "button", "select", "modal", "event", "file"];
+const NO_AUTOCOMPLETE: [&str; 7] = ["ping", "command", "button", "select", "modal", "event", "file"];
+const NO_SELECT: [&str; 7] = ["ping", "command", "autocomplete", "button", "modal", "event", "file"];
+const NO_MODAL: [&str; 7] = ["ping", "command", "autocomplete", "button", "select", "event", "file"];
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -32,16 +40,16 @@ pub(super) struct Options {
     #[command(flatten)]
     what: What,
     /// An option of the command: name=value, or name:type=value (integer, user, attachment …); repeatable
-    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = CommandOption::parse)]
+    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = CommandOption::parse, requires = "with_options", conflicts_with_all = NO_COMMANDS)]
     options: Vec<CommandOption>,
     /// For --autocomplete: the option that is being typed, and what is typed so far
-    #[arg(long, value_name = "NAME=TYPED", value_parser = pair)]
+    #[arg(long, value_name = "NAME=TYPED", value_parser = pair, requires = "autocomplete", conflicts_with_all = NO_AUTOCOMPLETE)]
     focus: Option<(String, String)>,
     /// For --select: what was picked; repeatable
-    #[arg(long = "value", value_name = "VALUE")]
+    #[arg(long = "value", value_name = "VALUE", requires = "select", conflicts_with_all = NO_SELECT)]
     values: Vec<String>,
     /// For --modal: a text field; repeatable
-    #[arg(long = "field", value_name = "NAME=TEXT", value_parser = pair)]
+    #[arg(long = "field", value_name = "NAME=TEXT", value_parser = pair, requires = "modal", conflicts_with_all = NO_MODAL)]
     fields: Vec<(String, String)>,
     /// As if from a direct message instead of a server
     #[arg(long)]
@@ -67,10 +75,10 @@ struct What {
     #[arg(long)]
     ping: bool,
     /// A slash command, with its group and subcommand where it has them: "music play"
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "with_options", value_parser = NonEmptyStringValueParser::new())]
     command: Option<String>,
     /// Suggestions for the command's option that --focus names
-    #[arg(long, value_name = "NAME", requires = "focus")]
+    #[arg(long, value_name = "NAME", group = "with_options", requires = "focus", value_parser = NonEmptyStringValueParser::new())]
     autocomplete: Option<String>,
     /// A press of the button with that custom_id
     #[arg(long, value_name = "CUSTOM_ID")]

@@ -61,7 +61,7 @@ fn read(notes: &Notes, document: DeTable<'_>, end: usize) -> Option<Config> {
     let limits = read_limits(top.table("limits"));
     let replay = read_replay(top.table("replay"));
     let log = read_log(top.table("log"));
-    let apps = read_apps(notes, top.table("apps"), listen.port);
+    let apps = read_apps(notes, top.table("apps"), &listen);
     top.finish(|key| {
         let belongs_to_an_app = APP_KEYS.contains(&key);
         belongs_to_an_app
@@ -113,17 +113,18 @@ fn read_log(mut table: Table<'_, '_>) -> Log {
     log
 }
 
-fn read_apps(notes: &Notes, table: Table<'_, '_>, port: u16) -> Option<Vec<App>> {
+fn read_apps(notes: &Notes, table: Table<'_, '_>, listen: &Listen) -> Option<Vec<App>> {
     let span = table.span.clone();
+    let is_empty = table.is_empty();
     let tables = table.into_tables();
-    if tables.is_empty() {
+    if is_empty {
         let advice =
             "add [apps.mybot] with public_key = \"…\" and handler = \"http://127.0.0.1:8080/interactions\"";
         notes.missing(span, "there is no application", advice);
         return None;
     }
     let mut paths = HashMap::new();
-    let read = |(name, table)| read_app(notes, name, table, port, &mut paths);
+    let read = |(name, table)| read_app(notes, name, table, listen, &mut paths);
     // All are read before the first failure counts, so that every mistake is noted.
     let apps: Vec<_> = tables.into_iter().map(read).collect();
     apps.into_iter().collect()
@@ -133,7 +134,7 @@ fn read_app(
     notes: &Notes,
     name: Spanned<String>,
     mut table: Table<'_, '_>,
-    port: u16,
+    listen: &Listen,
     paths: &mut HashMap<EndpointPath, String>,
 ) -> Option<App> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -164,7 +165,7 @@ fn read_app(
         let what = format!("`apps.{}.error_message` cannot have this value", name.get_ref());
         notes.wrong(text.span(), what, "expected 1 to 2000 characters, as Discord takes them");
     }
-    if let Some(url) = handler.as_ref().filter(|url| url.get_ref().is_local(port)) {
+    if let Some(url) = handler.as_ref().filter(|url| url.get_ref().is_at(listen)) {
         let advice = "your bot needs a port of its own, such as 8080";
         notes.wrong(url.span(), format!("`apps.{}.handler` is shardless itself", name.get_ref()), advice);
     }

@@ -69,6 +69,10 @@ impl<'n, 't> Table<'n, 't> {
         Self { notes, prefix, span, entries: entries.collect(), known: Vec::new() }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|(name, _)| name.get_ref() == key)
     }
@@ -111,29 +115,26 @@ impl<'n, 't> Table<'n, 't> {
     /// The value of a key that must be there; `advice` says where to get it.
     pub(super) fn required<T: FromToml>(&mut self, key: &'static str, advice: &str) -> Option<Spanned<T>> {
         if !self.has(key) {
-            self.known.push(key);
             let what = format!("`{}{key}` is missing", self.prefix);
             self.notes.missing(self.span.clone(), what, advice);
         }
         self.optional(key)
     }
 
-    /// The table of that name; an empty one where it is not there.
+    /// The table of that name; an empty one where it is not there, or is no table.
     pub(super) fn table(&mut self, key: &'static str) -> Table<'n, 't> {
         let prefix = format!("{}{key}.", self.prefix);
-        match self.take(key) {
-            Some((name, value)) => self.as_table(prefix, name, value),
-            None => Table::new(self.notes, prefix, self.span.clone(), DeTable::new()),
-        }
+        let table = self.take(key).and_then(|(name, value)| self.as_table(prefix.clone(), name, value));
+        table.unwrap_or_else(|| Table::new(self.notes, prefix, self.span.clone(), DeTable::new()))
     }
 
     /// All tables inside this one, whatever their names.
     pub(super) fn into_tables(mut self) -> Vec<(Spanned<String>, Table<'n, 't>)> {
         let entries = std::mem::take(&mut self.entries);
-        let tables = entries.into_iter().map(|(name, value)| {
+        let tables = entries.into_iter().filter_map(|(name, value)| {
             let prefix = format!("{}{}.", self.prefix, name.get_ref());
-            let table = self.as_table(prefix, name.span(), value);
-            (name, table)
+            let table = self.as_table(prefix, name.span(), value)?;
+            Some((name, table))
         });
         tables.collect()
     }
@@ -166,18 +167,22 @@ impl<'n, 't> Table<'n, 't> {
         Some((name.span(), value))
     }
 
-    fn as_table(&self, prefix: String, name: Range<usize>, value: Spanned<DeValue<'t>>) -> Table<'n, 't> {
+    fn as_table(
+        &self,
+        prefix: String,
+        name: Range<usize>,
+        value: Spanned<DeValue<'t>>,
+    ) -> Option<Table<'n, 't>> {
         let span = value.span();
-        let table = match value.into_inner() {
-            DeValue::Table(table) => table,
+        match value.into_inner() {
+            DeValue::Table(table) => Some(Table::new(self.notes, prefix, name, table)),
             other => {
                 let key = prefix.trim_end_matches('.');
-                let what = format!("`{key}` is a {}, not a table", other.type_str());
+                let what = format!("`{key}` must be a table, but has a value: {}", other.type_str());
                 self.notes.wrong(span, what, format!("write [{key}] on a line of its own, its keys below"));
-                DeTable::new()
+                None
             }
-        };
-        Table::new(self.notes, prefix, name, table)
+        }
     }
 
     fn refuse(&self, key: &str, span: Range<usize>, advice: &str) {

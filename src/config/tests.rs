@@ -106,6 +106,7 @@ fn broken_syntax_does_not_hide_other_mistakes() {
 #[case::empty("", "there is no application")]
 #[case::no_apps("port = 1", "[apps.mybot]")]
 #[case::app_as_value("apps = 3", "write [apps] on a line of its own")]
+#[case::one_app_as_value("apps.mybot = 3", "`apps.mybot` must be a table, but has a value: integer")]
 #[case::top_level_key("public_key = \"x\"", "put it under [apps.NAME]")]
 #[case::port_too_large("port = 65536", "expected a number from 0 to 65535")]
 #[case::negative_port("port = -1", "expected a number from 0 to 65535")]
@@ -144,6 +145,14 @@ fn mistakes_in_an_application_say_what_to_do(#[case] line: &str, #[case] words: 
 fn handlers_that_cannot_work_are_refused(#[case] url: &str, #[case] words: &str) {
     let mistakes = mistakes(&filled(MINIMAL).replace("http://127.0.0.1:8080/interactions", url));
     assert!(mistakes.contains(words), "{mistakes}");
+}
+
+#[test]
+fn a_handler_on_the_same_port_of_another_address_is_another_program() {
+    let text = format!("address = \"192.0.2.7\"\n{}", filled(MINIMAL).replace(":8080", ":3000"));
+    assert!(Config::parse("config.toml", &text).is_ok());
+    let itself = text.replace("127.0.0.1", "192.0.2.7");
+    assert!(mistakes(&itself).contains("is shardless itself"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::Uri;
 use toml::de::DeValue;
 
+use super::Listen;
 use super::reader::FromToml;
 use crate::discord::signature::PublicKey;
 
@@ -72,13 +73,20 @@ impl HandlerUrl {
         &self.0
     }
 
-    /// Whether it leads to a loopback address and that port.
-    pub(super) fn is_local(&self, port: u16) -> bool {
+    /// Whether it leads to where the daemon itself listens.
+    pub(super) fn is_at(&self, listen: &Listen) -> bool {
         let host = self.0.host().unwrap_or_default();
+        let own = listen.addresses();
         let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
-        (host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback()))
-            && self.0.port_u16().unwrap_or(80) == port
+        let is_own =
+            |ip: IpAddr| own.iter().any(|own| *own == ip || own.is_unspecified() && ip.is_loopback());
+        let is_here = ip.map_or(host == "localhost" && own.iter().any(is_loopback), is_own);
+        is_here && self.0.port_u16().unwrap_or(80) == listen.port
     }
+}
+
+fn is_loopback(ip: &IpAddr) -> bool {
+    ip.is_loopback() || ip.is_unspecified()
 }
 
 impl FromStr for HandlerUrl {

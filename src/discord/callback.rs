@@ -6,6 +6,7 @@ use serde::de::IgnoredAny;
 use serde_json::json;
 use thiserror::Error;
 
+use super::describe;
 use super::interaction::Kind;
 
 /// `flags`: only the user who started the interaction sees the message.
@@ -132,12 +133,12 @@ pub enum CallbackError {
     Empty,
     /// Not JSON, or not an object with a numeric `type`.
     #[error("the body is not a callback ({0}); Discord needs a JSON object with a numeric `type`")]
-    NotACallback(#[source] serde_json::Error),
+    NotACallback(String),
     /// A `type` that Discord does not document.
     #[error("callback type {0} does not exist")]
     UnknownType(u64),
     /// A type that does not fit the interaction.
-    #[error("callback type {found} ({name}) cannot answer a {kind}; it takes {allowed}", found = .found.number(), name = .found.name())]
+    #[error("callback type {found} ({name}) is no answer to this kind of interaction ({kind}), which takes {allowed}", found = .found.number(), name = .found.name())]
     NotAllowed {
         /// The answer's type.
         found: CallbackType,
@@ -159,9 +160,9 @@ pub fn check(body: &[u8], question: Question) -> Result<Checked, CallbackError> 
     }
     if !body.trim_ascii_start().starts_with(b"{") {
         // An array would do for serde: let it say what it found instead of an object.
-        serde_json::from_slice::<serde_json::Map<_, _>>(body).map_err(CallbackError::NotACallback)?;
+        serde_json::from_slice::<serde_json::Map<_, _>>(body).map_err(not_a_callback)?;
     }
-    let answer: Answer = serde_json::from_slice(body).map_err(CallbackError::NotACallback)?;
+    let answer: Answer = serde_json::from_slice(body).map_err(not_a_callback)?;
     let callback = CallbackType::ALL
         .into_iter()
         .find(|known| known.number() == answer.kind)
@@ -175,6 +176,10 @@ pub fn check(body: &[u8], question: Question) -> Result<Checked, CallbackError> 
     }
     let broken_limits = answer.data.map(|data| data.broken_limits(callback)).unwrap_or_default();
     Ok(Checked { callback, broken_limits })
+}
+
+fn not_a_callback(error: serde_json::Error) -> CallbackError {
+    CallbackError::NotACallback(describe(&error))
 }
 
 fn allowed_types(question: Question) -> String {
@@ -281,14 +286,14 @@ mod tests {
 
     #[rstest]
     #[case("", "the body is empty")]
-    #[case("<html>", "not a callback (expected value at line 1 column 1)")]
+    #[case("<html>", "not a callback (no valid JSON at line 1 column 1)")]
     #[case("[4]", "not a callback (invalid type: sequence")]
     #[case("{}", "missing field `type`")]
-    #[case(r#"{"type":"4"}"#, "invalid type: string \"4\"")]
+    #[case(r#"{"type":"4"}"#, "not a callback (a value has the wrong type at line 1 column 11)")]
     #[case(r#"{"type":3}"#, "callback type 3 does not exist")]
     #[case(
         r#"{"type":8}"#,
-        "callback type 8 (APPLICATION_COMMAND_AUTOCOMPLETE_RESULT) cannot answer a command; it takes 4 (CHANNEL_"
+        "callback type 8 (APPLICATION_COMMAND_AUTOCOMPLETE_RESULT) is no answer to this kind of interaction (command), which takes 4 (CHANNEL_"
     )]
     fn what_is_wrong_is_said(#[case] body: &str, #[case] words: &str) {
         let error = check(body.as_bytes(), question(Kind::Command, false)).unwrap_err().to_string();

@@ -8,6 +8,7 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use thiserror::Error;
 
 use super::callback::Question;
+use super::describe;
 
 /// Objects and arrays inside one another. Discord's own payloads stay far below.
 const MAX_DEPTH: usize = 128;
@@ -88,7 +89,7 @@ pub enum InteractionError {
     TooDeep,
     /// Not JSON, or a field that decides is missing, twice there, or of another type.
     #[error("the body is not an interaction: {0}")]
-    Malformed(#[from] serde_json::Error),
+    Malformed(String),
     /// The id is not a snowflake.
     #[error("the body is not an interaction: `id` is not a snowflake")]
     Id,
@@ -115,7 +116,8 @@ impl<'a> Interaction<'a> {
         if is_deeper_than(MAX_DEPTH, body) {
             return Err(InteractionError::TooDeep);
         }
-        let envelope: Envelope<'a> = serde_json::from_str(text)?;
+        let envelope: Envelope<'a> =
+            serde_json::from_str(text).map_err(|error| InteractionError::Malformed(describe(&error)))?;
         let id = envelope.id.parse().map_err(|_| InteractionError::Id)?;
         let kind = Kind::from_type(envelope.kind);
         let name = envelope.data.and_then(Data::into_name);
@@ -284,6 +286,16 @@ mod tests {
     #[case::cut_off(r#"{"id":"1","type":1"#)]
     fn anything_else_is_refused(#[case] body: &str) {
         assert!(parse(body).is_err());
+    }
+
+    #[test]
+    fn a_refusal_repeats_nothing_of_the_body() {
+        for body in [r#"{"id":"1","type":2,"data":"TOKEN"}"#, r#"{"id":"1","type":"TOKEN"}"#, r#"{"TOKEN"}"#]
+        {
+            let text = parse(body).unwrap_err().to_string();
+            assert!(!text.contains("TOKEN"), "{text}");
+        }
+        assert!(parse("{}").unwrap_err().to_string().contains("missing field `id`"));
     }
 
     #[test]

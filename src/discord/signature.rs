@@ -158,8 +158,8 @@ impl SignatureHeaders {
             .map_err(|_| SignatureHeadersError::Signature)?;
         let unix_seconds = decimal(timestamp.as_bytes()).ok_or(SignatureHeadersError::Timestamp)?;
         Ok(Self {
-            signature: signature.clone(),
-            timestamp: timestamp.clone(),
+            signature: copy(signature),
+            timestamp: copy(timestamp),
             parsed: Signature::from_bytes(&bytes),
             unix_seconds,
         })
@@ -178,6 +178,11 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a HeaderValue
         (None, _) => Err(SignatureHeadersError::Missing),
         (Some(_), Some(_)) => Err(SignatureHeadersError::Repeated),
     }
+}
+
+/// A value of its own: one that came off a connection keeps the connection's whole buffer.
+pub fn copy(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
 }
 
 /// Digits only: `u64::from_str` would take a leading `+` too. Too large a number saturates, far outside any window.
@@ -250,9 +255,26 @@ impl UnverifiedBody {
 }
 
 impl VerifiedBody {
+    /// The same body, with something beside it that is dropped when the last copy of its bytes is.
+    #[must_use]
+    pub fn kept_with<T: Send + 'static>(self, companion: T) -> Self {
+        struct Kept<T>(Bytes, T);
+        impl<T> AsRef<[u8]> for Kept<T> {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        Self { bytes: Bytes::from_owner(Kept(self.bytes, companion)), ..self }
+    }
+
     /// The body, byte for byte as it was signed.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The body alone.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
     }
 
     /// The signature header as it came, for handlers that verify once more.

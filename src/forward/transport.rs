@@ -11,7 +11,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::{Answer, CallError, Cause, Forwarding};
+use super::{Answer, CallError, Cause, Forwarding, MAX_RESPONSE};
 use crate::budget::{Budget, Reservation};
 use crate::config::HandlerUrl;
 
@@ -44,12 +44,7 @@ impl Transport {
 
     /// One request, once. The client sends it again by itself only where a reused connection turned out to be closed
     /// before a byte of it was written.
-    pub(super) async fn send(
-        &self,
-        url: &HandlerUrl,
-        forwarding: &Forwarding,
-        max_response: usize,
-    ) -> Result<Answer, CallError> {
+    pub(super) async fn send(&self, url: &HandlerUrl, forwarding: Forwarding) -> Result<Answer, CallError> {
         let response = self.client.request(request(url.uri(), forwarding)).await.map_err(|error| {
             let reason = innermost(&error);
             if error.is_connect() {
@@ -59,29 +54,32 @@ impl Transport {
             }
         })?;
         let (head, body) = response.into_parts();
-        let body =
-            read(body, max_response, self.budget.reservation()).await.map_err(CallError::maybe_read)?;
+        let body = read(body, self.budget.reservation()).await.map_err(CallError::maybe_read)?;
         Ok(Answer { status: head.status, headers: head.headers, body })
     }
 }
 
-fn request(uri: &Uri, forwarding: &Forwarding) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(forwarding.body.bytes().clone()));
+fn request(uri: &Uri, forwarding: Forwarding) -> Request<Full<Bytes>> {
+    let headers = forwarding.headers();
+    let mut request = Request::new(Full::new(forwarding.body.into_bytes()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri.clone();
-    *request.headers_mut() = forwarding.headers();
+    *request.headers_mut() = headers;
     request
 }
 
 /// Into a buffer of its own: what hyper hands out keeps the whole buffer of its connection from being used again, and
 /// answers may be kept for a while.
-async fn read(mut body: Incoming, limit: usize, mut reservation: Reservation) -> Result<Bytes, Cause> {
+async fn read(mut body: Incoming, mut reservation: Reservation) -> Result<Bytes, Cause> {
+    if body.size_hint().lower() > MAX_RESPONSE as u64 {
+        return Err(Cause::TooLarge);
+    }
     let announced = body.size_hint().exact().unwrap_or_default().min(FIRST_RESERVATION);
     let mut read = BytesMut::with_capacity(usize::try_from(announced).unwrap_or_default());
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Cause::Broken(innermost(&error)))?;
         let Ok(data) = frame.into_data() else { continue };
-        if read.len() + data.len() > limit {
+        if read.len() + data.len() > MAX_RESPONSE {
             return Err(Cause::TooLarge);
         }
         if !reservation.grow(data.len()) {

@@ -100,7 +100,12 @@ mod tests {
     #[case(200, "multipart/form-data", "--x--", "multipart/form-data with a boundary")]
     #[case(200, "", r#"{"type":4}"#, "200 with no content type")]
     #[case(200, "application/json", "", "it answered 200, but the body is empty")]
-    #[case(200, "application/json", r#"{"type":1}"#, "callback type 1 (PONG) cannot answer a command")]
+    #[case(
+        200,
+        "application/json",
+        r#"{"type":1}"#,
+        "callback type 1 (PONG) is no answer to this kind of interaction (command)"
+    )]
     fn useless_answers_are_explained(
         #[case] status: u16,
         #[case] content_type: &'static str,

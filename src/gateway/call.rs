@@ -3,17 +3,18 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
 use super::replay::InteractionKey;
 use super::{App, Failure, Gateway, Refusal, Reply, answer};
 use crate::activity::{Outcome, Record};
-use crate::budget::Reservation;
 use crate::discord::TOKEN_LIFETIME;
 use crate::discord::callback::Question;
 use crate::forward::{Called, Forwarding};
 use crate::logging;
+use crate::metrics;
 
 /// What waits for one interaction's answer: the client, and every duplicate of the request.
 pub(super) struct Call {
@@ -51,7 +52,6 @@ pub(super) struct Job {
     pub(super) question: Question,
     pub(super) record: Record,
     pub(super) key: InteractionKey,
-    pub(super) _reservation: Reservation,
 }
 
 /// Permission to be one of the calls not yet answered: the daemon's and the application's.
@@ -97,9 +97,10 @@ struct Running {
 impl Running {
     async fn run(mut self, forwarding: Forwarding, permits: Permits) {
         let app = Arc::clone(&self.job.app);
-        let handler = app.handler.call(&forwarding);
+        let time_left = forwarding.time_left;
+        let handler = app.handler.call(forwarding);
         tokio::pin!(handler);
-        match tokio::time::timeout(forwarding.time_left, &mut handler).await {
+        match tokio::time::timeout(time_left, &mut handler).await {
             Ok(called) => self.answered(called),
             Err(_) => {
                 self.late();
@@ -150,8 +151,10 @@ impl Running {
 
     fn note_end_of_handler(&mut self, called: &Called) {
         self.job.record.replica = Some(Arc::clone(&called.replica));
-        self.job.record.handler_time =
-            Some(self.gateway.clock.now().saturating_duration_since(self.forwarded));
+        let time = self.gateway.clock.now().saturating_duration_since(self.forwarded);
+        self.job.record.handler_time = Some(time);
+        let app = metrics::App(Arc::clone(&self.job.record.app));
+        self.gateway.metrics.handler_seconds.get_or_create(&app).observe(time.as_secs_f64());
     }
 
     fn fail(&self, outcome: Outcome, failure: &Failure) {
@@ -173,12 +176,17 @@ impl Running {
     }
 }
 
-/// However a call ends, by a panic too, whoever waits for it gets an answer.
+/// However a call ends, by a panic or by the daemon's own end, whoever waits for it gets an answer.
 impl Drop for Running {
     fn drop(&mut self) {
         self.gateway.metrics.calls_in_flight.dec();
-        if self.call.reply.get().is_none() {
+        if self.call.reply.get().is_some() {
+            return;
+        }
+        if std::thread::panicking() {
             self.fail(Outcome::Failed, &Failure::Panicked);
+        } else {
+            self.call.settle(Reply::empty(StatusCode::SERVICE_UNAVAILABLE));
         }
     }
 }

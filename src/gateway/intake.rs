@@ -10,7 +10,7 @@ use hyper::body::{Body, Incoming};
 
 use super::{App, Refusal};
 use crate::budget::Reservation;
-use crate::discord::signature::{SignatureHeaders, UnverifiedBody, VerifiedBody};
+use crate::discord::signature::{self, SignatureHeaders, UnverifiedBody, VerifiedBody};
 use crate::forward::Forwarding;
 
 /// Reserved at once for a body that says its length; the rest grows with what really comes.
@@ -101,8 +101,8 @@ pub(super) fn forwarding(
 ) -> Forwarding {
     Forwarding {
         body,
-        content_type,
-        user_agent: headers.get(header::USER_AGENT).cloned(),
+        content_type: signature::copy(&content_type),
+        user_agent: headers.get(header::USER_AGENT).map(signature::copy),
         app: app.header.clone(),
         time_left: app.answer_within,
     }

@@ -78,15 +78,15 @@ impl Refusal {
     /// The whole answer.
     pub fn to_response(&self) -> Response<Full<Bytes>> {
         let mut response = text_response(self.status(), format!("{self}\n"));
-        let headers = response.headers_mut();
         if matches!(self, Self::Method) {
-            headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
-        }
-        // What is left of the body was not read, so the next request cannot be found behind it.
-        if matches!(self, Self::BodyTooLarge | Self::BodyTimeout | Self::BodyBroken | Self::NoMemory) {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
         }
         response
+    }
+
+    /// Whether it may come before the end of the request's body was read.
+    pub(super) fn leaves_body_unread(&self) -> bool {
+        !matches!(self, Self::Signature(_) | Self::Interaction(_) | Self::Replayed | Self::InFlight)
     }
 }
 

@@ -21,8 +21,9 @@ const MAX_IDS: usize = 262_144;
 const ANSWER_LIFETIME: Duration = Duration::from_secs(15);
 /// Bytes of an answer that is kept at all.
 const MAX_ANSWER: usize = 64 * 1024;
-/// Bytes of all answers that are kept.
+/// Bytes of all answers that are kept, and their part of what may be held in memory in all.
 const MAX_ANSWERS: usize = 16 * 1024 * 1024;
+const PART_OF_BUFFERED: usize = 4;
 /// What an answer takes beside its body.
 const ANSWER_OVERHEAD: usize = 512;
 
@@ -54,6 +55,7 @@ pub(super) enum Admission {
 /// Remembers interactions.
 pub(super) struct ReplayGuard {
     window: Duration,
+    max_answers: usize,
     metrics: Arc<Metrics>,
     memory: Mutex<Memory>,
 }
@@ -92,8 +94,10 @@ struct KeptAnswer {
 }
 
 impl ReplayGuard {
-    pub(super) fn new(window: Duration, metrics: Arc<Metrics>) -> Self {
-        Self { window, metrics, memory: Mutex::default() }
+    /// A guard for timestamps inside `window`, where `buffered` bytes may be held in memory in all.
+    pub(super) fn new(window: Duration, buffered: usize, metrics: Arc<Metrics>) -> Self {
+        let max_answers = MAX_ANSWERS.min(buffered / PART_OF_BUFFERED);
+        Self { window, max_answers, metrics, memory: Mutex::default() }
     }
 
     /// Admits an interaction whose signature, with a timestamp inside the window, was verified.
@@ -144,6 +148,10 @@ impl ReplayGuard {
         memory.answers.push_back(KeptAnswer { until: now + ANSWER_LIFETIME, key, size });
         memory.answer_bytes += size;
         memory.tidy(now);
+        while memory.answer_bytes > self.max_answers {
+            let Some(oldest) = memory.answers.pop_front() else { break };
+            memory.let_go(&oldest);
+        }
     }
 
     /// An admitted interaction was not forwarded after all: it may come again.
@@ -164,10 +172,6 @@ impl ReplayGuard {
 impl Memory {
     fn tidy(&mut self, now: Instant) {
         while let Some(answer) = self.answers.pop_front_if(|first| first.until <= now) {
-            self.let_go(&answer);
-        }
-        while self.answer_bytes > MAX_ANSWERS {
-            let Some(answer) = self.answers.pop_front() else { break };
             self.let_go(&answer);
         }
         while let Some(second) = self.seconds.first_entry().filter(|second| second.get().expires <= now) {

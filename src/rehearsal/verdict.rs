@@ -105,7 +105,7 @@ fn status_text(status: StatusCode, demanded: &str) -> String {
         }
         StatusCode::NOT_FOUND => "; is the path right?",
         StatusCode::METHOD_NOT_ALLOWED => "; does it take POST on this path?",
-        StatusCode::CONFLICT => "; this interaction came before",
+        StatusCode::CONFLICT => "; this interaction came before: give it a new `id`",
         StatusCode::BAD_GATEWAY => "; the handler failed: the daemon's log says why",
         StatusCode::GATEWAY_TIMEOUT => "; the handler is too slow",
         status if status.is_redirection() => "; Discord does not follow redirects",

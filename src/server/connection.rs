@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
@@ -53,7 +53,8 @@ impl Connections {
         // An answer leaves in one piece; waiting for more to send would only cost time.
         _ = stream.set_nodelay(true);
         let phases = Phases::new(Arc::clone(&self.clock));
-        let service = service_fn(|request| self.answer(request, peer.ip(), &phases));
+        let stopping_now = stop.clone();
+        let service = service_fn(|request| self.answer(request, peer.ip(), &phases, &stopping_now));
         let http = http1::Builder::new()
             .max_header_size(self.limits.headers)
             .max_buf_size(self.limits.headers.max(BUFFER))
@@ -73,7 +74,10 @@ impl Connections {
                 reason = &mut overdue => break reason,
                 _ = &mut stopped, if !stopping => {
                     stopping = true;
-                    http.as_mut().graceful_shutdown();
+                    // A request that is arriving is still answered, and its answer ends the connection.
+                    if !phases.is_reading() {
+                        http.as_mut().graceful_shutdown();
+                    }
                 }
             }
         };
@@ -88,10 +92,14 @@ impl Connections {
         request: Request<Incoming>,
         peer: IpAddr,
         phases: &Phases,
+        stop: &watch::Receiver<bool>,
     ) -> Result<Response<Handed>, Infallible> {
         let arrival = Arrival { first_byte: phases.request_is_here(), peer };
-        let response = Arc::clone(&self.gateway).handle(request, arrival).await;
-        phases.answer_is_here(response.body().is_end_stream());
+        let mut response = Arc::clone(&self.gateway).handle(request, arrival).await;
+        if *stop.borrow() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        phases.answer_is_here();
         Ok(response.map(|body| Handed { body, phases: phases.clone() }))
     }
 }
@@ -110,6 +118,13 @@ struct Handed {
     phases: Phases,
 }
 
+/// Whether hyper took all of the body, or none since it is empty or not asked for: it lets go of it before it flushes.
+impl Drop for Handed {
+    fn drop(&mut self) {
+        self.phases.answer_is_handed_over();
+    }
+}
+
 impl Body for Handed {
     type Data = Bytes;
     type Error = Infallible;
@@ -118,11 +133,7 @@ impl Body for Handed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if self.body.is_end_stream() {
-            self.phases.answer_is_handed_over();
-        }
-        frame
+        Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -79,6 +79,9 @@ fn the_config_can_be_named_by_the_environment() {
 #[case(&["send", "http://127.0.0.1:9/", "--ping", "--button", "x"])]
 #[case(&["send", "http://127.0.0.1:9/", "--command", "roll", "--option", "sides"])]
 #[case(&["send", "http://127.0.0.1:9/", "--autocomplete", "play"])]
+#[case(&["send", "http://127.0.0.1:9/", "--option", "sides=6"])]
+#[case(&["send", "http://127.0.0.1:9/", "--command", "roll", "--field", "a=b"])]
+#[case(&["send", "http://127.0.0.1:9/", "--command", ""])]
 fn wrong_usage_exits_with_2(#[case] arguments: &[&str]) {
     let (code, _, stderr) = run(command().args(arguments));
     assert_eq!(code, 2, "{stderr}");
@@ -129,8 +132,8 @@ async fn send_plays_discord_against_a_handler_and_judges_its_answer() {
 }
 
 #[rstest]
-#[case(&["--ping"], "callback type 4 (CHANNEL_MESSAGE_WITH_SOURCE) cannot answer a ping")]
-#[case(&["--autocomplete", "play", "--focus", "song=ne"], "cannot answer a autocomplete; it takes 8")]
+#[case(&["--ping"], "callback type 4 (CHANNEL_MESSAGE_WITH_SOURCE) is no answer to this kind of interaction (ping)")]
+#[case(&["--autocomplete", "play", "--focus", "song=ne"], "(autocomplete), which takes 8")]
 #[case(&["--command", "roll", "--forge"], "it took a forged signature")]
 #[case(&["--event", "ENTITLEMENT_CREATE"], "Discord demands 204 without a body for an event")]
 #[tokio::test(flavor = "multi_thread")]

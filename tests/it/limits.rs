@@ -131,6 +131,56 @@ async fn what_is_no_request_for_an_application_is_turned_away() {
     assert_eq!(daemon.handler.calls(), 0);
 }
 
+/// What is left of a refused request's body is not to be taken for the next request.
+#[tokio::test]
+async fn a_refusal_before_the_body_was_read_ends_the_connection_and_one_after_it_does_not() {
+    let daemon = TestDaemon::start().await;
+    let old = daemon.discord.sign_at(1, &daemon.fresh_command().body);
+    let (head, body) = {
+        let whole = with_length(&old);
+        let head = whole.len() - old.body().len();
+        (whole[..head].to_vec(), whole[head..].to_vec())
+    };
+    let mut stream = TcpStream::connect(daemon.address).await.unwrap();
+    stream.write_all(&head).await.unwrap();
+    let answer = read_answer(&mut stream).await;
+    assert!(answer.starts_with("http/1.1 401") && answer.contains("connection: close"), "{answer}");
+    stream.write_all(&body).await.unwrap();
+    assert_closes(&mut stream, Duration::from_secs(2)).await;
+
+    let mut stream = TcpStream::connect(daemon.address).await.unwrap();
+    for _ in 0..3 {
+        stream.write_all(&with_length(&daemon.command().forge())).await.unwrap();
+        let answer = read_answer(&mut stream).await;
+        assert!(answer.starts_with("http/1.1 401") && !answer.contains("connection: close"), "{answer}");
+    }
+}
+
+/// The answer to HEAD has no body to be taken, and the connection is as good as before.
+#[tokio::test]
+async fn after_a_head_request_the_connection_is_idle() {
+    let handler = Handler::start(|_| async { json(r#"{"type":4}"#) }).await;
+    let daemon = TestDaemon::with("[limits]\nwrite_timeout = \"200ms\"", "", handler).await;
+    let mut stream = TcpStream::connect(daemon.address).await.unwrap();
+    stream.write_all(b"HEAD /interactions HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    let mut head = [0; 1024];
+    let count = stream.read(&mut head).await.unwrap();
+    assert!(head[..count].starts_with(b"HTTP/1.1 405"));
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    stream.write_all(&with_length(&daemon.command())).await.unwrap();
+    assert!(read_answer(&mut stream).await.starts_with("http/1.1 200"));
+}
+
+/// A client that says nonsense and then waits does not hide it.
+#[tokio::test]
+async fn nonsense_is_counted_though_its_sender_stays() {
+    let daemon = TestDaemon::start().await;
+    let mut stream = TcpStream::connect(daemon.address).await.unwrap();
+    stream.write_all(b"nonsense\r\n\r\n").await.unwrap();
+    let malformed = "shardless_connection_faults_total{reason=\"malformed_http\"}";
+    until("it is counted", || async { daemon.metric(malformed) == 1.0 }).await;
+}
+
 const HASTY: &str = "[limits]\nread_timeout = \"300ms\"\nidle_timeout = \"900ms\"";
 
 #[tokio::test]

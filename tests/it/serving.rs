@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use shardless::clock::{Clock, SystemClock};
 use shardless::rehearsal::{Author, Exchange, StandIn};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::{Binary, Handler, command, json, until};
+use crate::support::{Binary, Handler, command, json, until, wire};
 
 fn discord(daemon: &Binary) -> StandIn {
     StandIn::new(daemon.signer.clone(), std::sync::Arc::new(SystemClock)).unwrap()
@@ -180,6 +181,47 @@ async fn sigterm_answers_what_is_in_flight_closes_what_is_idle_and_exits_with_0(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sigterm_answers_a_request_that_is_half_there_on_a_kept_connection() {
+    let handler = fine().await;
+    let mut daemon = Binary::serve("", "", &handler.url()).await;
+    let discord = discord(&daemon);
+    let request = |salt: u64| {
+        let payload = Author::new(SystemClock.unix_time(), salt << 12).command("roll", &[]);
+        wire::with_length(&discord.sign(&payload))
+    };
+    let mut stream = TcpStream::connect(daemon.address).await.unwrap();
+    stream.write_all(&request(1)).await.unwrap();
+    assert!(wire::read_answer(&mut stream).await.starts_with("http/1.1 200"));
+    let second = request(2);
+    stream.write_all(&second[..50]).await.unwrap();
+    // Another connection's answer shows that these bytes are there.
+    assert_eq!(roll(&daemon, 3).await.status, 200);
+    daemon.signal("TERM");
+    daemon.until_log("stopping").await;
+    until("nobody is let in any more", || async { TcpStream::connect(daemon.address).await.is_err() }).await;
+    stream.write_all(&second[50..]).await.unwrap();
+    let answer = wire::read_answer(&mut stream).await;
+    assert!(answer.starts_with("http/1.1 200") && answer.contains("connection: close"), "{answer}");
+    drop(stream);
+    assert_eq!(daemon.wait().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_waits_for_a_call_whose_client_has_hung_up() {
+    let handler = slow().await;
+    let mut daemon = Binary::serve("", "", &handler.url()).await;
+    let discord = discord(&daemon);
+    let payload = Author::new(SystemClock.unix_time(), 0).command("roll", &[]);
+    let mut stream = TcpStream::connect(daemon.address).await.unwrap();
+    stream.write_all(&wire::with_length(&discord.sign(&payload))).await.unwrap();
+    until("the call has arrived", || async { handler.calls() == 1 }).await;
+    drop(stream);
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait().code(), Some(0));
+    assert!(daemon.log().contains("interaction answered"), "{}", daemon.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drain_ends_at_its_time_whatever_a_client_does() {
     let mut daemon = Binary::serve(
         "[limits]\ndrain_timeout = \"300ms\"\nread_timeout = \"1m\"",
@@ -188,7 +230,7 @@ async fn a_drain_ends_at_its_time_whatever_a_client_does() {
     )
     .await;
     let mut half = TcpStream::connect(daemon.address).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut half, b"POST /interactions HTTP/1.1\r\nhost:").await.unwrap();
+    half.write_all(b"POST /interactions HTTP/1.1\r\nhost:").await.unwrap();
     // A second connection's answer shows that the first one's bytes were there before.
     assert_eq!(roll(&daemon, 1).await.status, 502);
     daemon.signal("TERM");
@@ -218,6 +260,7 @@ async fn a_second_signal_ends_at_once() {
     assert_eq!(daemon.wait().code(), Some(1));
     assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
     assert!(cut_off.await.unwrap().is_err());
+    assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
 }
 
 fn serve(config: &str) -> (Option<i32>, String) {

@@ -195,6 +195,20 @@ async fn signed_bodies_that_are_no_interaction_are_bad_requests(#[case] body: Ve
     assert_refused(&daemon, &signed, 400, "not_an_interaction").await;
 }
 
+/// Not even the body that its sender signed comes back, nor stands in a log.
+#[tokio::test]
+async fn a_refusal_repeats_nothing_of_the_body() {
+    let daemon = TestDaemon::start().await;
+    let body = format!(r#"{{"id":"1","type":2,"data":"{}"}}"#, "TOKEN".repeat(1000));
+    let signed = daemon.discord.sign_at(daemon.clock.unix_time().as_secs(), body.as_bytes());
+    let exchange = daemon.send(&signed).await;
+    assert_eq!(exchange.status, 400);
+    assert!(
+        exchange.body.len() < 200 && !exchange.body.windows(5).any(|part| part == b"TOKEN"),
+        "{exchange:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_forged_request_does_not_use_up_the_genuine_ones_id() {
     let daemon = TestDaemon::start().await;

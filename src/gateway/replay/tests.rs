@@ -14,7 +14,7 @@ struct Machine {
 impl Machine {
     fn new() -> Self {
         let metrics = Arc::new(Metrics::default());
-        let guard = ReplayGuard::new(WINDOW, Arc::clone(&metrics));
+        let guard = ReplayGuard::new(WINDOW, 64 * 1024 * 1024, Arc::clone(&metrics));
         Self { guard, metrics, unix_time: Duration::from_secs(SIGNED), now: Instant::now() }
     }
 
@@ -139,6 +139,17 @@ fn answers_are_bounded_in_all_and_gone_after_their_time() {
     machine.pass(15);
     machine.guard.tidy(machine.now);
     assert_eq!(machine.sizes(), (1000, 1000, 0));
+}
+
+#[test]
+fn answers_take_only_their_part_of_what_may_be_held() {
+    let machine = Machine { guard: ReplayGuard::new(WINDOW, 400_000, Arc::default()), ..Machine::new() };
+    for id in 0..100 {
+        assert_eq!(machine.admit(id, SIGNED), "first");
+        machine.settle(id, 20_000);
+        assert!(machine.sizes().2 <= 100_000);
+    }
+    assert_eq!((machine.admit(99, SIGNED), machine.admit(90, SIGNED)), ("again", "spent"));
 }
 
 #[test]

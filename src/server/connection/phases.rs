@@ -34,8 +34,6 @@ enum Phase {
     Answering,
     /// The client is taking the answer.
     Writing { since: Instant, all_is_handed_over: bool },
-    /// The answer that ends the connection is out.
-    Lingering { since: Instant },
 }
 
 /// Shared by the stream, the service and the timer of one connection, which all run in one task.
@@ -64,8 +62,13 @@ impl Phases {
     }
 
     /// There is an answer, to be written from now on.
-    pub(super) fn answer_is_here(&self, is_empty: bool) {
-        *self.lock() = Phase::Writing { since: self.clock.now(), all_is_handed_over: is_empty };
+    pub(super) fn answer_is_here(&self) {
+        *self.lock() = Phase::Writing { since: self.clock.now(), all_is_handed_over: false };
+    }
+
+    /// Whether a request has begun to arrive.
+    pub(super) fn is_reading(&self) -> bool {
+        matches!(*self.lock(), Phase::Reading { .. })
     }
 
     /// The answer's last byte is in the connection's buffer.
@@ -89,11 +92,9 @@ impl Phases {
         }
     }
 
-    fn last_byte_is_out(&self) {
-        let mut phase = self.lock();
-        if !matches!(*phase, Phase::Lingering { .. }) {
-            *phase = Phase::Lingering { since: self.clock.now() };
-        }
+    /// Our side of the connection has ended.
+    fn is_over(&self) {
+        *self.lock() = Phase::Idle { since: self.clock.now() };
     }
 
     /// When the phase has lasted too long, and what that is called; `None` for one that is no fault.
@@ -103,7 +104,6 @@ impl Phases {
             Phase::Reading { first_byte } => Some((first_byte + limits.read_timeout, Some("slow_request"))),
             Phase::Answering => None,
             Phase::Writing { since, .. } => Some((since + limits.write_timeout, Some("slow_reader"))),
-            Phase::Lingering { since } => Some((since + LINGER, None)),
         }
     }
 
@@ -153,11 +153,12 @@ impl Future for Overdue {
 pub(super) struct Watched {
     stream: TcpStream,
     phases: Phases,
+    lingering: Option<Pin<Box<Sleep>>>,
 }
 
 impl Watched {
     pub(super) fn new(stream: TcpStream, phases: Phases) -> Self {
-        Self { stream, phases }
+        Self { stream, phases, lingering: None }
     }
 }
 
@@ -203,10 +204,16 @@ impl AsyncWrite for Watched {
         Poll::Ready(Ok(()))
     }
 
-    /// Ends our side, then reads what the client still sends until it ends too, or the phase is overdue.
+    /// Ends our side, then reads what the client still sends until it ends too, or for a while.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-        self.phases.last_byte_is_out();
+        if self.lingering.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+            self.phases.is_over();
+        }
+        let lingering = self.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        if lingering.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
         loop {
             let mut discarded = [0; DISCARDED];
             let mut buffer = ReadBuf::new(&mut discarded);

@@ -14,6 +14,7 @@ pub(crate) struct TestClock {
     /// Seconds that the time of day is off besides.
     stepped: AtomicI64,
     panics: AtomicBool,
+    panics_at_now: AtomicBool,
     salt: AtomicU64,
 }
 
@@ -33,6 +34,11 @@ impl TestClock {
         self.panics.store(true, Ordering::SeqCst);
     }
 
+    /// The next question for the monotonic time panics.
+    pub(crate) fn panic_at_next_now(&self) {
+        self.panics_at_now.store(true, Ordering::SeqCst);
+    }
+
     /// A number that was not given before.
     pub(crate) fn next_salt(&self) -> u64 {
         self.salt.fetch_add(1, Ordering::SeqCst)
@@ -45,6 +51,7 @@ impl TestClock {
 
 impl Clock for TestClock {
     fn now(&self) -> Instant {
+        assert!(!self.panics_at_now.swap(false, Ordering::SeqCst), "as the test asked for");
         SystemClock.now() + self.passed()
     }
 

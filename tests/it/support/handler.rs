@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -30,6 +31,7 @@ pub(crate) struct Received {
 pub(crate) struct Handler {
     address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
+    closed: Arc<AtomicUsize>,
     serving: Option<JoinHandle<()>>,
 }
 
@@ -46,7 +48,16 @@ impl Handler {
         F: Fn(Received) -> A + Send + Sync + 'static,
         A: Future<Output = Response> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(0, script).await
+    }
+
+    /// The same on a certain port.
+    pub(crate) async fn on<F, A>(port: u16, script: F) -> Self
+    where
+        F: Fn(Received) -> A + Send + Sync + 'static,
+        A: Future<Output = Response> + Send + 'static,
+    {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let received = Arc::new(Mutex::new(Vec::new()));
         let script = Arc::new(script);
@@ -69,7 +80,7 @@ impl Handler {
                 connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        Self { address, received, serving: Some(serving) }
+        Self { address, received, closed: Arc::default(), serving: Some(serving) }
     }
 
     /// One that writes these bytes for an answer, and then hangs up, or not.
@@ -78,19 +89,19 @@ impl Handler {
         let address = listener.local_addr().unwrap();
         let received = Arc::new(Mutex::new(Vec::new()));
         let (kept, answer) = (Arc::clone(&received), Arc::new(answer.into()));
+        let closed = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&closed);
         let serving = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, peer)) = listener.accept().await {
-                connections.spawn(raw_exchange(
-                    stream,
-                    peer,
-                    Arc::clone(&kept),
-                    Arc::clone(&answer),
-                    hangs_up,
-                ));
+                let (kept, answer, counted) = (Arc::clone(&kept), Arc::clone(&answer), Arc::clone(&counted));
+                connections.spawn(async move {
+                    raw_exchange(stream, peer, kept, answer, hangs_up).await;
+                    counted.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { address, received, serving: Some(serving) }
+        Self { address, received, closed, serving: Some(serving) }
     }
 
     /// One that nobody listens for.
@@ -110,6 +121,15 @@ impl Handler {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}/bot", self.address)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Connections of a raw handler that both sides have ended.
+    pub(crate) fn closed(&self) -> usize {
+        self.closed.load(Ordering::SeqCst)
     }
 
     pub(crate) fn calls(&self) -> usize {
@@ -156,8 +176,8 @@ async fn raw_exchange(
         body,
         from: peer.port(),
     });
-    if stream.write_all(&answer).await.is_err() || hangs_up {
+    if stream.write_all(&answer).await.is_err() || (hangs_up && stream.shutdown().await.is_err()) {
         return;
     }
-    _ = stream.read(&mut buffer).await;
+    while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
 }

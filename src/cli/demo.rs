@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::Daemon;
+use crate::daemon::lifecycle::Lifecycle;
 use crate::discord::signature;
 use crate::rehearsal::payload::CommandOption;
 use crate::rehearsal::sample::Sample;
@@ -74,7 +75,9 @@ async fn play(options: &Options) -> anyhow::Result<ExitCode> {
         stage.url,
         folder.key().display()
     );
-    tokio::signal::ctrl_c().await?;
+    let lifecycle = Lifecycle::start()?;
+    let mut stop = lifecycle.stop();
+    lifecycle.run(async move { _ = stop.wait_for(|stop| *stop).await }).await;
     drop(handler);
     Ok(ExitCode::SUCCESS)
 }
@@ -164,7 +167,7 @@ impl Stage {
         let milliseconds = exchange.elapsed.as_secs_f64() * 1000.0;
         let status = exchange.status.as_u16();
         let note = if note.is_empty() { String::new() } else { format!("  ({note})") };
-        println!("{mark} {:<28} {milliseconds:>7.1} ms  {status} {answer}{note}", payload.title);
+        println!("{mark} {:<30} {milliseconds:>7.1} ms  {status} {answer}{note}", payload.title);
         Ok(exchange)
     }
 }

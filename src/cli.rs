@@ -83,6 +83,12 @@ fn report(error: &ConfigError) -> ExitCode {
     ExitCode::from(EXIT_CONFIG)
 }
 
+/// For what the config names and cannot be used.
+fn report_build(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("shardless: {error}");
+    ExitCode::from(EXIT_CONFIG)
+}
+
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
 }

@@ -13,12 +13,12 @@ mod reader;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::ConfigError;
-pub use value::{Address, EndpointPath, HandlerUrl, LogFormat};
+pub use value::{Address, EndpointPath, HandlerUrl, HandlerUrls, LogFormat};
 
 use crate::discord::signature::PublicKey;
 
@@ -30,6 +30,10 @@ pub const DEFAULT_PATH: &str = "/etc/shardless/config.toml";
 pub struct Config {
     /// Where to listen.
     pub listen: Listen,
+    /// TLS on the port; absent for plain HTTP.
+    pub tls: Option<Tls>,
+    /// Where the daemon keeps what must outlive it.
+    pub state_dir: StateDir,
     /// Bounds on what strangers can make the daemon hold or wait for.
     pub limits: Limits,
     /// The replay guard.
@@ -40,13 +44,47 @@ pub struct Config {
     pub apps: Vec<App>,
 }
 
-/// `address` and `port`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `address`, `port` and `unix_socket`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// Both loopback addresses, or one address.
     pub address: Address,
     /// The TCP port; 0 lets the system choose.
     pub port: u16,
+    /// A unix socket besides.
+    pub unix_socket: Option<PathBuf>,
+}
+
+/// `[tls]`: where the certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Made at the first start, and kept.
+    SelfSigned,
+    /// The owner's own files, in PEM.
+    Files {
+        /// The certificate, its issuers behind it.
+        certificate: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+}
+
+/// `state_dir`, or what stands for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateDir(Option<PathBuf>);
+
+impl StateDir {
+    /// The folder: the config's, else what systemd gives, else the user's own place for state.
+    ///
+    /// `None` where there is none of these.
+    pub fn path(&self) -> Option<PathBuf> {
+        let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        self.0
+            .clone()
+            .or_else(|| from("STATE_DIRECTORY"))
+            .or_else(|| from("XDG_STATE_HOME").map(|state| state.join("shardless")))
+            .or_else(|| from("HOME").map(|home| home.join(".local/state/shardless")))
+    }
 }
 
 impl Listen {
@@ -78,6 +116,8 @@ pub struct Limits {
     pub read_timeout: Duration,
     /// For the client to take an answer.
     pub write_timeout: Duration,
+    /// For a TLS handshake.
+    pub handshake_timeout: Duration,
     /// Between two requests of a connection.
     pub idle_timeout: Duration,
     /// For a stop to wait for what is in flight.
@@ -112,13 +152,22 @@ pub struct App {
     /// The path of its interactions endpoint.
     pub path: EndpointPath,
     /// Where its interactions go.
-    pub handler: HandlerUrl,
+    pub handler: Handler,
     /// Its calls not yet answered to Discord.
     pub in_flight: usize,
     /// From a request's first byte until Discord gets an answer, whatever the handler does.
     pub answer_within: Duration,
     /// What the user sees, alone, where the handler fails.
     pub error_message: Option<String>,
+}
+
+/// Where interactions go: `[handlers.NAME]`, or one URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handler {
+    /// Its replicas.
+    pub urls: HandlerUrls,
+    /// The certificates that its own must be signed by, in PEM, instead of the system's; for `https` alone.
+    pub ca: Option<PathBuf>,
 }
 
 impl Config {

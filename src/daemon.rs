@@ -9,18 +9,56 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::discord::signature;
-use crate::gateway::{Gateway, Snapshot};
+use crate::gateway::{self, Gateway, Snapshot};
+use crate::logging::Flood;
 use crate::metrics::Metrics;
-use crate::server::{BindError, Server};
+use crate::server::tls::{ServerTls, TlsError};
+use crate::server::{BindError, Server, Shared};
 
 /// Time between two rounds of letting go of what is old.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// All that a config asks for, built but not in use: what `check` looks at, and what `serve` runs.
+pub struct Build {
+    /// The applications with their handlers.
+    pub snapshot: Snapshot,
+    /// TLS on the port; `None` for plain HTTP, or while a self-signed certificate is still to be made.
+    pub tls: Option<ServerTls>,
+    budget: Arc<Budget>,
+}
+
+impl Build {
+    /// Builds it, without changing anything.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`], which names the file or the key that is at fault.
+    pub fn new(config: &Config, clock: &dyn Clock) -> Result<Self, BuildError> {
+        let budget = Budget::new(config.limits.buffered);
+        let snapshot = Snapshot::build(config, &budget)?;
+        let tls = match &config.tls {
+            Some(tls) => ServerTls::load(tls, &config.state_dir, clock.unix_time())?,
+            None => None,
+        };
+        Ok(Self { snapshot, tls, budget })
+    }
+}
+
+/// What a sound config names, but cannot be used.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub enum BuildError {
+    /// A handler.
+    Snapshot(#[from] gateway::BuildError),
+    /// The certificate.
+    Tls(#[from] TlsError),
+}
 
 /// A daemon whose ports are bound, ready to run.
 pub struct Daemon {
@@ -28,18 +66,26 @@ pub struct Daemon {
     gateway: Arc<Gateway>,
     server: Server,
     metrics: Arc<Metrics>,
+    tls: Option<ServerTls>,
 }
 
 /// Why a daemon cannot start, though its config is sound.
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub enum StartError {
-    /// The snapshot cannot be built.
-    Snapshot(#[from] http::header::InvalidHeaderValue),
+    /// Something that the config names cannot be used.
+    Build(#[from] BuildError),
     /// An address cannot be listened on.
     Bind(#[from] BindError),
     /// The system does not tell what was bound.
     Io(#[from] io::Error),
+}
+
+impl StartError {
+    /// Whether another try is in vain until somebody mends what the config names.
+    pub fn is_of_config(&self) -> bool {
+        matches!(self, Self::Build(_))
+    }
 }
 
 impl Daemon {
@@ -49,13 +95,26 @@ impl Daemon {
     ///
     /// [`StartError`], in words for the operator.
     pub fn bind(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let Build { snapshot, mut tls, budget } = Build::new(config, &*clock)?;
+        if let Some(wanted) = &config.tls
+            && tls.is_none()
+        {
+            let made =
+                ServerTls::load_or_make(wanted, &config.state_dir, &config.listen.address, clock.unix_time());
+            tls = Some(made.map_err(BuildError::from)?);
+        }
         let metrics = Arc::new(Metrics::default());
-        let budget = Budget::new(config.limits.buffered);
-        let snapshot = Arc::new(Snapshot::build(config, &budget)?);
-        let gateway = Gateway::new(Arc::clone(&snapshot), Arc::clone(&clock), Arc::clone(&metrics), budget);
-        let server =
-            Server::bind(&config.listen, config.limits, Arc::clone(&gateway), clock, Arc::clone(&metrics))?;
-        Ok(Self { snapshot, gateway, server, metrics })
+        let (snapshot, flood) = (Arc::new(snapshot), Arc::new(Flood::default()));
+        let gateway = Gateway::new(
+            Arc::clone(&snapshot),
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+            budget,
+            Arc::clone(&flood),
+        );
+        let shared = Shared { gateway: Arc::clone(&gateway), clock, metrics: Arc::clone(&metrics), flood };
+        let server = Server::bind(&config.listen, config.limits, tls.as_ref(), shared)?;
+        Ok(Self { snapshot, gateway, server, metrics, tls })
     }
 
     /// The addresses that are bound.
@@ -73,23 +132,23 @@ impl Daemon {
     }
 
     /// Says in the log what is served where.
-    ///
-    /// # Errors
-    ///
-    /// If the system does not tell what is bound.
-    pub fn announce(&self) -> io::Result<()> {
-        let addresses: Vec<_> = self.addresses()?.iter().map(SocketAddr::to_string).collect();
+    pub fn announce(&self) {
         info!(
             version = env!("CARGO_PKG_VERSION"),
             verification = signature::backend(),
             "shardless listens on {}",
-            addresses.join(" and ")
+            self.server.names().join(" and ")
         );
+        if let Some(tls) = &self.tls {
+            info!("the port speaks TLS with the certificate in {}", tls.certificate.display());
+            for warning in &tls.warnings {
+                warn!("{warning}");
+            }
+        }
         for (path, app) in self.snapshot.apps() {
             let within = humantime::format_duration(app.answer_within);
             info!(app = &*app.name, "POST {path} goes to {}, answered within {within}", app.handler);
         }
-        Ok(())
     }
 
     /// Serves until `stop` is true, then finishes what is in flight.

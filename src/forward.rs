@@ -1,5 +1,6 @@
 //! Handing a verified interaction to a handler, and taking its answer.
 
+mod connector;
 mod transport;
 
 use std::fmt;
@@ -11,8 +12,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use thiserror::Error;
 
 use crate::budget::Budget;
-use crate::config::HandlerUrl;
+use crate::config::{self, HandlerUrl};
 use crate::discord::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, VerifiedBody};
+pub use connector::TrustError;
 use transport::Transport;
 
 /// Tells a handler which application an interaction belongs to.
@@ -28,12 +30,11 @@ pub struct Handler {
     first: Replica,
     /// Those that may get what the first surely did not.
     others: Vec<Replica>,
-    transport: Transport,
 }
 
 struct Replica {
-    url: HandlerUrl,
     label: Arc<str>,
+    transport: Transport,
 }
 
 /// A verified interaction with what a handler gets to know beside it. Nothing of the client's own headers is in it
@@ -108,29 +109,38 @@ pub enum Cause {
 }
 
 impl Handler {
-    /// A handler with one replica.
-    pub fn new(url: HandlerUrl, budget: Arc<Budget>) -> Self {
-        let label = url.to_string().into();
-        Self { first: Replica { url, label }, others: Vec::new(), transport: Transport::new(budget) }
+    /// Makes a handler ready; nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] if it is reached over TLS and there is nothing to trust it by.
+    pub fn new(config: &config::Handler, budget: &Arc<Budget>) -> Result<Self, TrustError> {
+        let replica = |url: &HandlerUrl| {
+            let transport = Transport::new(url.clone(), config.ca.as_deref(), Arc::clone(budget))?;
+            Ok(Replica { label: url.to_string().into(), transport })
+        };
+        let others = config.urls.others.iter().map(replica).collect::<Result<_, _>>()?;
+        Ok(Self { first: replica(&config.urls.first)?, others })
     }
 
     /// Hands the interaction to a replica. Only one that surely did not get it is followed by the next.
     pub async fn call(&self, forwarding: Forwarding) -> Called {
         let mut replica = &self.first;
         for next in &self.others {
-            let called = self.call_one(replica, forwarding.clone()).await;
+            let called = replica.call(forwarding.clone()).await;
             if !matches!(&called.result, Err(error) if error.sent == Sent::NotSent) {
                 return called;
             }
             replica = next;
         }
         // The last one gets the body itself, so that it is not held any longer than it takes to send it.
-        self.call_one(replica, forwarding).await
+        replica.call(forwarding).await
     }
+}
 
-    async fn call_one(&self, replica: &Replica, forwarding: Forwarding) -> Called {
-        let result = self.transport.send(&replica.url, forwarding).await;
-        Called { replica: Arc::clone(&replica.label), result }
+impl Replica {
+    async fn call(&self, forwarding: Forwarding) -> Called {
+        Called { replica: Arc::clone(&self.label), result: self.transport.send(forwarding).await }
     }
 }
 

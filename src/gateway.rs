@@ -2,6 +2,7 @@
 
 mod answer;
 mod call;
+mod framing;
 mod intake;
 mod refusal;
 mod replay;
@@ -32,7 +33,7 @@ use call::Call;
 pub use refusal::{Failure, Refusal};
 use replay::{Admission, InteractionKey, ReplayGuard};
 pub use reply::Reply;
-pub use snapshot::{App, Snapshot};
+pub use snapshot::{App, BuildError, Snapshot};
 
 /// Answers requests, each by the same path.
 pub struct Gateway {
@@ -41,7 +42,7 @@ pub struct Gateway {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     budget: Arc<Budget>,
-    flood: Flood,
+    flood: Arc<Flood>,
     /// Calls not yet answered to Discord.
     in_flight: Arc<Semaphore>,
     /// Calls that their handler is still working on, past the deadline.
@@ -64,6 +65,7 @@ impl Gateway {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         budget: Arc<Budget>,
+        flood: Arc<Flood>,
     ) -> Arc<Self> {
         let (limits, replay) = (snapshot.limits(), snapshot.replay());
         Arc::new(Self {
@@ -72,7 +74,7 @@ impl Gateway {
                 .then(|| ReplayGuard::new(replay.window, limits.buffered, Arc::clone(&metrics))),
             in_flight: Arc::new(Semaphore::new(limits.in_flight)),
             deferred: Arc::new(Semaphore::new(limits.deferred)),
-            flood: Flood::default(),
+            flood,
             snapshot,
             clock,
             metrics,
@@ -95,8 +97,7 @@ impl Gateway {
             Err(refusal) => {
                 self.note(&refusal, client, &path);
                 let mut response = refusal.to_response();
-                // Where the next request begins is only known once this one was read to its end.
-                if has_body && refusal.leaves_body_unread() {
+                if refusal.ends_connection(has_body) {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 response
@@ -113,6 +114,7 @@ impl Gateway {
     ) -> Result<Reply, Refusal> {
         let snapshot = &self.snapshot;
         let (head, body) = request.into_parts();
+        framing::require_sound(&head)?;
         let app = snapshot.app(head.uri.path()).ok_or(Refusal::UnknownPath)?;
         intake::require_post(&head)?;
         let content_type = intake::require_json(&head)?;

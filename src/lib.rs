@@ -33,5 +33,6 @@ pub mod forward;
 pub mod gateway;
 pub mod logging;
 pub mod metrics;
+pub mod pem;
 pub mod rehearsal;
 pub mod server;

@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
 
 use tracing::level_filters::LevelFilter;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
@@ -112,6 +112,21 @@ pub fn refusal(flood: &Flood, now: tokio::time::Instant, line: Refused<'_>) {
         info!(reason, status, %client, ?path, "refused: {text}");
     } else {
         warn!(reason, status, %client, ?path, "refused: {text}");
+    }
+}
+
+/// The line of a connection that ended by its peer's fault: one that the operator can mend, or else for debugging.
+pub fn connection(
+    flood: &Flood,
+    now: tokio::time::Instant,
+    reason: &'static str,
+    peer: IpAddr,
+    advice: Option<&'static str>,
+) {
+    match advice {
+        Some(advice) if flood.lets_through(reason, now) => warn!(reason, %peer, "{advice}"),
+        Some(_) => {}
+        None => debug!(reason, %peer, "connection ended"),
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::ConfigFile;
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::daemon::Daemon;
 use crate::daemon::lifecycle::Lifecycle;
+use crate::daemon::{Daemon, StartError};
 use crate::logging;
 
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
@@ -19,7 +19,13 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     _ = rlimit::increase_nofile_limit(u64::MAX);
     let _log = logging::start(config.log)?;
     let runtime = super::runtime()?;
-    let finished = runtime.block_on(serve(&config))?;
+    let finished = match runtime.block_on(serve(&config)) {
+        Ok(finished) => finished,
+        Err(error) if error.downcast_ref::<StartError>().is_some_and(StartError::is_of_config) => {
+            return Ok(super::report_build(&error));
+        }
+        Err(error) => return Err(error),
+    };
     // Calls that are late for Discord anyway do not hold the exit up.
     runtime.shutdown_background();
     Ok(if finished { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -28,7 +34,7 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
 async fn serve(config: &Config) -> anyhow::Result<bool> {
     let lifecycle = Lifecycle::start()?;
     let daemon = Daemon::bind(config, Arc::new(SystemClock))?;
-    daemon.announce()?;
+    daemon.announce();
     let stop = lifecycle.stop();
     Ok(lifecycle.run(daemon.run(stop)).await)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -9,12 +10,16 @@ use toml::de::DeTable;
 
 use super::error::Mistake;
 use super::reader::{Notes, Table};
-use super::value::{Address, Count, EndpointPath, LogFormat, Size};
-use super::{App, Config, Limits, Listen, Log, Replay};
+use super::value::{
+    AbsolutePath, Address, Count, EndpointPath, HandlerRef, HandlerUrl, HandlerUrls, LogFormat, Size, is_name,
+};
+use super::{App, Config, Handler, Limits, Listen, Log, Replay, StateDir, Tls};
 use crate::discord::RESPONSE_DEADLINE;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+
+const NAMES: &str = "expected 1 to 64 letters, digits, - or _";
 
 /// Keys of an application that people put at the top.
 const APP_KEYS: [&str; 6] = ["public_key", "handler", "path", "in_flight", "answer_within", "error_message"];
@@ -57,17 +62,82 @@ fn with_syntax_errors(text: &str, errors: Vec<toml::de::Error>, mistakes: Vec<Mi
 /// `None` only where a mistake was noted.
 fn read(notes: &Notes, document: DeTable<'_>, end: usize) -> Option<Config> {
     let mut top = Table::new(notes, String::new(), end..end, document);
-    let listen = Listen { address: top.or("address", Address::Localhost), port: top.or("port", 3000) };
+    let listen = Listen {
+        address: top.or("address", Address::Localhost),
+        port: top.or("port", 3000),
+        unix_socket: top.optional("unix_socket").map(path),
+    };
+    let state_dir = StateDir(top.optional("state_dir").map(path));
+    let has_tls = top.has("tls");
+    let tls = read_tls(notes, top.table("tls"), has_tls);
     let limits = read_limits(top.table("limits"));
     let replay = read_replay(top.table("replay"));
     let log = read_log(top.table("log"));
-    let apps = read_apps(notes, top.table("apps"), &listen);
+    let handlers = read_handlers(notes, top.table("handlers"), &listen);
+    let apps = read_apps(notes, top.table("apps"), &listen, &handlers);
     top.finish(|key| {
         let belongs_to_an_app = APP_KEYS.contains(&key);
         belongs_to_an_app
             .then(|| format!("put it under [apps.NAME], as in [apps.mybot] with {key} = … below"))
     });
-    Some(Config { listen, limits, replay, log, apps: apps? })
+    Some(Config { listen, tls, state_dir, limits, replay, log, apps: apps? })
+}
+
+fn path(path: Spanned<AbsolutePath>) -> PathBuf {
+    path.into_inner().0
+}
+
+fn read_tls(notes: &Notes, mut table: Table<'_, '_>, is_there: bool) -> Option<Tls> {
+    let span = table.span.clone();
+    let has_files = table.has("certificate") || table.has("key");
+    let self_signed = table.or("self_signed", false);
+    let tls = if has_files {
+        let certificate = table.required("certificate", "the certificate that belongs to `key`").map(path);
+        let key = table.required("key", "the private key that belongs to `certificate`").map(path);
+        certificate.zip(key).map(|(certificate, key)| Tls::Files { certificate, key })
+    } else {
+        _ = (table.optional::<AbsolutePath>("certificate"), table.optional::<AbsolutePath>("key"));
+        self_signed.then_some(Tls::SelfSigned)
+    };
+    table.finish(|_| None);
+    let choice =
+        "write self_signed = true, or certificate and key; without [tls] the port is plain HTTP, for a proxy";
+    if is_there && self_signed && has_files {
+        notes.wrong(span, "`tls` names a certificate, and asks for a self-signed one too", choice);
+    } else if is_there && !self_signed && !has_files {
+        notes.missing(span, "`tls` says nothing of a certificate", choice);
+    }
+    tls
+}
+
+/// By name; `None` for one that has a mistake.
+type Handlers = HashMap<String, Option<Handler>>;
+
+fn read_handlers(notes: &Notes, table: Table<'_, '_>, listen: &Listen) -> Handlers {
+    let read = |(name, mut table): (Spanned<String>, Table<'_, '_>)| {
+        if !is_name(name.get_ref()) {
+            notes.wrong(name.span(), format!("a handler cannot be named {:?}", name.get_ref()), NAMES);
+        }
+        let advice = "where it listens: urls = [\"http://127.0.0.1:8080/interactions\"]";
+        let urls = table.required::<HandlerUrls>("urls", advice);
+        let ca = table.optional("ca").map(path);
+        table.finish(|_| None);
+        let key = format!("handlers.{}.urls", name.get_ref());
+        let urls = urls
+            .filter(|urls| urls.get_ref().iter().all(|url| is_other(notes, &key, url, urls.span(), listen)));
+        (name.into_inner(), urls.map(|urls| Handler { urls: urls.into_inner(), ca }))
+    };
+    table.into_tables().into_iter().map(read).collect()
+}
+
+/// Whether a handler is a program other than this one.
+fn is_other(notes: &Notes, key: &str, url: &HandlerUrl, span: Range<usize>, listen: &Listen) -> bool {
+    let is_other = !url.is_at(listen);
+    if !is_other {
+        let advice = "your bot needs a port of its own, such as 8080";
+        notes.wrong(span, format!("`{key}` is shardless itself"), advice);
+    }
+    is_other
 }
 
 fn read_limits(mut table: Table<'_, '_>) -> Limits {
@@ -87,6 +157,7 @@ fn read_limits(mut table: Table<'_, '_>) -> Limits {
         deferred: table.or("deferred", Count(10_000)).0,
         read_timeout: table.or("read_timeout", Duration::from_secs(2)),
         write_timeout: table.or("write_timeout", Duration::from_secs(5)),
+        handshake_timeout: table.or("handshake_timeout", Duration::from_secs(5)),
         idle_timeout: table.or("idle_timeout", Duration::from_secs(75)),
         drain_timeout: table.or("drain_timeout", Duration::from_secs(10)),
     };
@@ -113,7 +184,7 @@ fn read_log(mut table: Table<'_, '_>) -> Log {
     log
 }
 
-fn read_apps(notes: &Notes, table: Table<'_, '_>, listen: &Listen) -> Option<Vec<App>> {
+fn read_apps(notes: &Notes, table: Table<'_, '_>, listen: &Listen, handlers: &Handlers) -> Option<Vec<App>> {
     let span = table.span.clone();
     let is_empty = table.is_empty();
     let tables = table.into_tables();
@@ -124,7 +195,7 @@ fn read_apps(notes: &Notes, table: Table<'_, '_>, listen: &Listen) -> Option<Vec
         return None;
     }
     let mut paths = HashMap::new();
-    let read = |(name, table)| read_app(notes, name, table, listen, &mut paths);
+    let read = |(name, table)| read_app(notes, name, table, listen, handlers, &mut paths);
     // All are read before the first failure counts, so that every mistake is noted.
     let apps: Vec<_> = tables.into_iter().map(read).collect();
     apps.into_iter().collect()
@@ -135,20 +206,17 @@ fn read_app(
     name: Spanned<String>,
     mut table: Table<'_, '_>,
     listen: &Listen,
+    handlers: &Handlers,
     paths: &mut HashMap<EndpointPath, String>,
 ) -> Option<App> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if !(1..=64).contains(&name.get_ref().len()) || !name.get_ref().bytes().all(is_plain) {
-        let what = format!("an application cannot be named {:?}", name.get_ref());
-        notes.wrong(name.span(), what, "expected 1 to 64 letters, digits, - or _");
+    if !is_name(name.get_ref()) {
+        notes.wrong(name.span(), format!("an application cannot be named {:?}", name.get_ref()), NAMES);
     }
     let public_key = table.required("public_key", "copy it from the Developer Portal (General Information)");
     let path_is_given = table.has("path");
     let path = table.optional::<EndpointPath>("path");
-    let handler = table.required::<super::HandlerUrl>(
-        "handler",
-        "where your bot listens: handler = \"http://127.0.0.1:8080/…\"",
-    );
+    let handler = table
+        .required::<HandlerRef>("handler", "where your bot listens: handler = \"http://127.0.0.1:8080/…\"");
     let below_deadline =
         "expected from \"100ms\" to \"2900ms\": Discord gives up after 3 s, the way there and back included";
     let in_flight = table.or("in_flight", Count(1024)).0;
@@ -165,10 +233,7 @@ fn read_app(
         let what = format!("`apps.{}.error_message` cannot have this value", name.get_ref());
         notes.wrong(text.span(), what, "expected 1 to 2000 characters, as Discord takes them");
     }
-    if let Some(url) = handler.as_ref().filter(|url| url.get_ref().is_at(listen)) {
-        let advice = "your bot needs a port of its own, such as 8080";
-        notes.wrong(url.span(), format!("`apps.{}.handler` is shardless itself", name.get_ref()), advice);
-    }
+    let handler = handler.and_then(|handler| find_handler(notes, name.get_ref(), handler, listen, handlers));
     let (span, path) = match path {
         Some(path) => (path.span(), path.into_inner()),
         None if path_is_given => return None,
@@ -183,11 +248,36 @@ fn read_app(
         name: name.into_inner().into(),
         public_key: public_key?.into_inner(),
         path,
-        handler: handler?.into_inner(),
+        handler: handler?,
         in_flight,
         answer_within,
         error_message: error_message.map(Spanned::into_inner),
     })
+}
+
+/// What an application's `handler` stands for.
+fn find_handler(
+    notes: &Notes,
+    app: &str,
+    handler: Spanned<HandlerRef>,
+    listen: &Listen,
+    handlers: &Handlers,
+) -> Option<Handler> {
+    let (span, key) = (handler.span(), format!("apps.{app}.handler"));
+    match handler.into_inner() {
+        HandlerRef::Url(url) => is_other(notes, &key, &url, span, listen)
+            .then(|| Handler { urls: HandlerUrls::one(url), ca: None }),
+        HandlerRef::Name(name) => match handlers.get(&name) {
+            Some(handler) => handler.clone(),
+            None => {
+                let advice = format!(
+                    "expected a URL such as \"http://127.0.0.1:8080/interactions\", or the name of a table [handlers.{name}]"
+                );
+                notes.wrong(span, format!("`{key}` names no handler"), advice);
+                None
+            }
+        },
+    }
 }
 
 #[cfg(test)]

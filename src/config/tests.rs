@@ -29,25 +29,34 @@ fn the_full_example_shows_every_key_with_its_default() {
             line.starts_with(&format!("{key} = ")) || line.starts_with(&format!("[{key}"))
         })
     };
-    let keys = file::keys_of(FULL);
-    assert!(keys.len() > 20, "{keys:?}");
+    let keys = file::keys_of(&uncommented(""));
+    assert!(keys.len() > 30, "{keys:?}");
     let hidden: Vec<_> = keys.iter().filter(|key| !shown(key)).collect();
     assert!(hidden.is_empty(), "config/shardless.toml does not show {hidden:?}");
 }
 
 #[test]
 fn keys_that_are_commented_out_in_the_full_example_exist() {
-    let uncommented: String = FULL
-        .lines()
-        .map(|line| match line.strip_prefix("# ") {
-            Some(rest) if rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => rest,
-            _ => line,
-        })
-        .flat_map(|line| [line, "\n"])
-        .collect();
-    assert_ne!(uncommented, FULL);
-    let config = Config::parse("shardless.toml", &filled(&uncommented)).unwrap();
-    assert_eq!(config.apps[0].error_message.as_deref(), Some("Something went wrong."));
+    let own = Config::parse("shardless.toml", &filled(&uncommented("self_signed"))).unwrap();
+    assert_eq!(own.apps[0].error_message.as_deref(), Some("Something went wrong."));
+    assert_eq!(own.listen.unix_socket.as_deref(), Some(Path::new("/run/shardless/http.sock")));
+    assert!(matches!(own.tls, Some(Tls::Files { .. })));
+    let text = uncommented("self_signed").replace("certificate = ", "# ").replace("\nkey = ", "\n# ");
+    let own = Config::parse("shardless.toml", &filled(&text.replace("[tls]", "[tls]\nself_signed = true")))
+        .unwrap();
+    assert_eq!(own.tls, Some(Tls::SelfSigned));
+}
+
+/// The full example with every commented key and table in force, but for one.
+fn uncommented(except: &str) -> String {
+    let is_code = |rest: &str| {
+        rest.starts_with('[') || rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+    };
+    let line = |line: &'static str| match line.strip_prefix("# ").filter(|rest| is_code(rest)) {
+        Some(rest) if except.is_empty() || !rest.starts_with(except) => rest,
+        _ => line,
+    };
+    FULL.lines().map(line).flat_map(|line| [line, "\n"]).collect()
 }
 
 #[rstest]
@@ -134,6 +143,59 @@ fn mistakes_in_an_application_say_what_to_do(#[case] line: &str, #[case] words: 
     assert!(mistakes.contains("1 mistake in config.toml"), "{mistakes}");
 }
 
+#[test]
+fn handlers_are_reached_over_tcp_tls_and_unix_sockets() {
+    let first = |url: &str| {
+        let text = filled(MINIMAL).replace("http://127.0.0.1:8080/interactions", url);
+        Config::parse("config.toml", &text).unwrap().apps[0].handler.urls.first.clone()
+    };
+    let url = first("unix:/run/bot.sock:/interactions?x=1");
+    assert_eq!(url.socket(), Some(Path::new("/run/bot.sock")));
+    assert_eq!(
+        (url.uri().path(), url.to_string().as_str()),
+        ("/interactions", "unix:/run/bot.sock:/interactions")
+    );
+    assert_eq!(first("unix:/run/bot.sock").uri().path(), "/");
+    assert!(first("https://bot.example.com/interactions").is_https());
+    assert!(!first("http://bot.example.com").is_https());
+}
+
+#[test]
+fn a_handler_by_name_has_its_replicas() {
+    let named = filled(MINIMAL).replace("http://127.0.0.1:8080/interactions", "music");
+    let text = format!("{named}[handlers.music]\nurls = [\"http://127.0.0.1:1/\", \"unix:/b.sock\"]\n");
+    let config = Config::parse("config.toml", &text).unwrap();
+    assert_eq!(config.apps[0].handler.urls.others.len(), 1);
+    assert!(mistakes(&named).contains("`apps.mybot.handler` names no handler"));
+    for (table, words) in [
+        ("[handlers.music]\n", "`handlers.music.urls` is missing"),
+        ("[handlers.music]\nurls = []\n", "expected a list of URLs"),
+        ("[handlers.music]\nurls = [\"x\"]\n", "`handlers.music.urls` cannot have this value"),
+        ("[handlers.music]\nurls = [\"http://127.0.0.1:3000/\"]\n", "is shardless itself"),
+        (
+            "[handlers.music]\nurls = [\"http://127.0.0.1:1/\"]\nca = \"ca.pem\"\n",
+            "expected an absolute path",
+        ),
+    ] {
+        let mistakes = mistakes(&format!("{named}{table}"));
+        assert!(mistakes.contains(words) && mistakes.contains("1 mistake"), "{mistakes}");
+    }
+}
+
+#[rstest]
+#[case::nothing("[tls]\n", "`tls` says nothing of a certificate")]
+#[case::off("[tls]\nself_signed = false\n", "`tls` says nothing of a certificate")]
+#[case::half("[tls]\ncertificate = \"/a.pem\"\n", "`tls.key` is missing")]
+#[case::both(
+    "[tls]\nself_signed = true\ncertificate = \"/a.pem\"\nkey = \"/a.key\"\n",
+    "asks for a self-signed one too"
+)]
+#[case::relative("[tls]\ncertificate = \"a.pem\"\nkey = \"/a.key\"\n", "expected an absolute path")]
+fn tls_has_exactly_one_certificate(#[case] table: &str, #[case] words: &str) {
+    let mistakes = mistakes(&format!("{}{table}", filled(MINIMAL)));
+    assert!(mistakes.contains(words) && mistakes.contains("1 mistake"), "{mistakes}");
+}
+
 #[rstest]
 #[case("http://127.0.0.1:3000/interactions", "is shardless itself")]
 #[case("http://localhost:3000", "is shardless itself")]
@@ -142,6 +204,8 @@ fn mistakes_in_an_application_say_what_to_do(#[case] line: &str, #[case] words: 
 #[case("http://127.0.0.1:8080/#top", "expected a URL such as")]
 #[case("http://", "expected a URL such as")]
 #[case("/interactions", "expected a URL such as")]
+#[case("unix:bot.sock", "expected an absolute path and a route")]
+#[case("unix:/bot.sock:interactions", "expected an absolute path and a route")]
 fn handlers_that_cannot_work_are_refused(#[case] url: &str, #[case] words: &str) {
     let mistakes = mistakes(&filled(MINIMAL).replace("http://127.0.0.1:8080/interactions", url));
     assert!(mistakes.contains(words), "{mistakes}");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -63,25 +64,54 @@ impl FromToml for EndpointPath {
     }
 }
 
-/// Where a handler listens: `http://host[:port][/path]`.
+/// Where a handler listens: `http://host[:port][/path]`, the same with `https`, or `unix:/path.sock[:/path]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HandlerUrl(Uri);
+pub struct HandlerUrl {
+    /// What to ask for; over a unix socket the host is `localhost`.
+    uri: Uri,
+    socket: Option<PathBuf>,
+}
 
 impl HandlerUrl {
-    /// The URL, with scheme and authority.
+    /// The URL of the request, with scheme and authority.
     pub fn uri(&self) -> &Uri {
-        &self.0
+        &self.uri
+    }
+
+    /// The unix socket to connect to.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+
+    /// Whether it is reached over TLS.
+    pub fn is_https(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
     }
 
     /// Whether it leads to where the daemon itself listens.
     pub(super) fn is_at(&self, listen: &Listen) -> bool {
-        let host = self.0.host().unwrap_or_default();
+        let host = self.uri.host().unwrap_or_default();
         let own = listen.addresses();
         let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
         let is_own =
             |ip: IpAddr| own.iter().any(|own| *own == ip || own.is_unspecified() && ip.is_loopback());
         let is_here = ip.map_or(host == "localhost" && own.iter().any(is_loopback), is_own);
-        is_here && self.0.port_u16().unwrap_or(80) == listen.port
+        let default = if self.is_https() { 443 } else { 80 };
+        let has_port = is_here && self.uri.port_u16().unwrap_or(default) == listen.port;
+        if self.socket.is_some() { self.socket == listen.unix_socket } else { has_port }
+    }
+
+    fn over_socket(text: &str) -> Result<Self, String> {
+        let (socket, route) = text.split_once(':').unwrap_or((text, "/"));
+        let uri = format!("http://localhost{route}").parse::<Uri>();
+        match uri {
+            Ok(uri) if socket.starts_with('/') && route.starts_with('/') => {
+                Ok(Self { uri, socket: Some(PathBuf::from(socket)) })
+            }
+            _ => {
+                Err("expected an absolute path and a route: \"unix:/run/bot.sock:/interactions\"".to_owned())
+            }
+        }
     }
 }
 
@@ -93,23 +123,29 @@ impl FromStr for HandlerUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(rest) = text.strip_prefix("unix:") {
+            return Self::over_socket(rest);
+        }
         let uri: Uri = text.parse().map_err(|error| format!("{}: {error}", Self::EXPECTED))?;
         let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-        if uri.scheme_str() != Some("http") || authority.is_empty() || text.contains('#') {
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || authority.is_empty() || text.contains('#') {
             return Err(String::new());
         }
         if authority.contains('@') {
             return Err("a handler's URL carries no user name or password".to_owned());
         }
-        Ok(Self(uri))
+        Ok(Self { uri, socket: None })
     }
 }
 
 /// Without a query, which may hold a secret.
 impl fmt::Display for HandlerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let authority = self.0.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-        write!(f, "http://{authority}{}", self.0.path())
+        if let Some(socket) = &self.socket {
+            return write!(f, "unix:{}:{}", socket.display(), self.uri.path());
+        }
+        let authority = self.uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        write!(f, "{}://{authority}{}", self.uri.scheme_str().unwrap_or_default(), self.uri.path())
     }
 }
 
@@ -118,6 +154,69 @@ impl FromToml for HandlerUrl {
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         value.as_str().ok_or_else(String::new)?.parse()
+    }
+}
+
+/// Where a handler's replicas listen; at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandlerUrls {
+    /// One of them.
+    pub first: HandlerUrl,
+    /// The others.
+    pub others: Vec<HandlerUrl>,
+}
+
+impl HandlerUrls {
+    pub(super) fn one(first: HandlerUrl) -> Self {
+        Self { first, others: Vec::new() }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &HandlerUrl> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
+impl FromToml for HandlerUrls {
+    const EXPECTED: &'static str = "expected a list of URLs such as [\"http://127.0.0.1:8080/interactions\"]";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let list = value.as_array().ok_or_else(String::new)?;
+        let mut urls = list.iter().map(|url| HandlerUrl::from_toml(url.get_ref()));
+        let first = urls.next().ok_or_else(String::new)??;
+        Ok(Self { first, others: urls.collect::<Result<_, _>>()? })
+    }
+}
+
+/// What an application's `handler` says: a URL, or the name of a `[handlers.NAME]`.
+pub(super) enum HandlerRef {
+    Url(HandlerUrl),
+    Name(String),
+}
+
+impl FromToml for HandlerRef {
+    const EXPECTED: &'static str = HandlerUrl::EXPECTED;
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(String::new)?;
+        if is_name(text) { Ok(Self::Name(text.to_owned())) } else { text.parse().map(Self::Url) }
+    }
+}
+
+/// Whether something can be named so: names stand in headers, metrics and logs.
+pub(super) fn is_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=64).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
+/// A file or folder; absolute, since a service has no folder of its own to start from.
+pub(super) struct AbsolutePath(pub(super) PathBuf);
+
+impl FromToml for AbsolutePath {
+    const EXPECTED: &'static str = "expected an absolute path";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let path = PathBuf::from(value.as_str().ok_or_else(String::new)?);
+        if path.is_absolute() { Ok(Self(path)) } else { Err(String::new()) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! HTTP/1.1 to a handler, over kept-alive connections.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +9,13 @@ use http::{Method, Request, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use super::connector::{Connector, TrustError};
 use super::{Answer, CallError, Cause, Forwarding, MAX_RESPONSE};
 use crate::budget::{Budget, Reservation};
 use crate::config::HandlerUrl;
 
-/// For one connection to a handler.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 /// Unused connections are closed before the handler does it: common servers close theirs after 2 s.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Reserved at once for an answer that says its length; the rest grows with what really comes.
@@ -25,27 +24,26 @@ const FIRST_RESERVATION: u64 = 16 * 1024;
 const MAX_HEADERS: usize = 64 * 1024;
 
 pub(super) struct Transport {
-    client: Client<HttpConnector, Full<Bytes>>,
+    url: HandlerUrl,
+    client: Client<Connector, Full<Bytes>>,
     budget: Arc<Budget>,
 }
 
 impl Transport {
-    pub(super) fn new(budget: Arc<Budget>) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
+    pub(super) fn new(url: HandlerUrl, ca: Option<&Path>, budget: Arc<Budget>) -> Result<Self, TrustError> {
+        let connector = Connector::new(&url, ca)?;
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .http1_max_buf_size(MAX_HEADERS)
             .build(connector);
-        Self { client, budget }
+        Ok(Self { url, client, budget })
     }
 
     /// One request, once. The client sends it again by itself only where a reused connection turned out to be closed
     /// before a byte of it was written.
-    pub(super) async fn send(&self, url: &HandlerUrl, forwarding: Forwarding) -> Result<Answer, CallError> {
-        let response = self.client.request(request(url.uri(), forwarding)).await.map_err(|error| {
+    pub(super) async fn send(&self, forwarding: Forwarding) -> Result<Answer, CallError> {
+        let response = self.client.request(request(self.url.uri(), forwarding)).await.map_err(|error| {
             let reason = innermost(&error);
             if error.is_connect() {
                 CallError::not_sent(Cause::Connect(reason))

@@ -14,6 +14,12 @@ use crate::forward::CallError;
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the texts say it")]
 pub enum Refusal {
+    #[error("the request is not sound HTTP: {0}")]
+    Framing(&'static str),
+    #[error("the target is too long")]
+    TargetTooLong,
+    #[error("only 100-continue can be expected")]
+    Expectation,
     #[error("no application has this path")]
     UnknownPath,
     #[error("interactions come by POST")]
@@ -48,6 +54,9 @@ impl Refusal {
     /// The table.
     fn row(&self) -> (StatusCode, &'static str) {
         match self {
+            Self::Framing(_) => (StatusCode::BAD_REQUEST, "framing"),
+            Self::TargetTooLong => (StatusCode::URI_TOO_LONG, "target_too_long"),
+            Self::Expectation => (StatusCode::EXPECTATION_FAILED, "expectation"),
             Self::UnknownPath => (StatusCode::NOT_FOUND, "unknown_path"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method"),
             Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type"),
@@ -84,9 +93,11 @@ impl Refusal {
         response
     }
 
-    /// Whether it may come before the end of the request's body was read.
-    pub(super) fn leaves_body_unread(&self) -> bool {
-        !matches!(self, Self::Signature(_) | Self::Interaction(_) | Self::Replayed | Self::InFlight)
+    /// Whether it is not known, or not to be believed, where the next request of the connection begins.
+    pub(super) fn ends_connection(&self, has_body: bool) -> bool {
+        let body_was_read =
+            matches!(self, Self::Signature(_) | Self::Interaction(_) | Self::Replayed | Self::InFlight);
+        matches!(self, Self::Framing(_)) || (has_body && !body_was_read)
     }
 }
 

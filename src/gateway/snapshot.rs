@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use crate::budget::Budget;
 use crate::config::{self, Config, Limits, Replay};
 use crate::discord::signature::PublicKey;
-use crate::forward::Handler;
+use crate::forward::{Handler, TrustError};
 
 /// The applications with their handlers, and the limits.
 pub struct Snapshot {
@@ -37,16 +38,26 @@ pub struct App {
     pub error_message: Option<String>,
 }
 
+/// Why a config cannot be made ready, though each of its values is sound.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub enum BuildError {
+    /// A handler that cannot be trusted.
+    Trust(#[from] TrustError),
+    /// An application's name cannot stand in a header; a parsed config has no such name.
+    Name(#[from] http::header::InvalidHeaderValue),
+}
+
 impl Snapshot {
     /// Makes a config ready. `check` and `serve` both do.
     ///
     /// # Errors
     ///
-    /// If an application's name cannot stand in a header; a parsed config has no such name.
-    pub fn build(config: &Config, budget: &Arc<Budget>) -> Result<Self, http::header::InvalidHeaderValue> {
+    /// [`BuildError`], which names what cannot be used.
+    pub fn build(config: &Config, budget: &Arc<Budget>) -> Result<Self, BuildError> {
         let entry = |app: &config::App| {
-            let ready = App::build(app, Arc::clone(budget))?;
-            Ok((app.path.as_str().to_owned(), Arc::new(ready)))
+            let ready = App::build(app, budget)?;
+            Ok::<_, BuildError>((app.path.as_str().to_owned(), Arc::new(ready)))
         };
         let apps = config.apps.iter().map(entry).collect::<Result<_, _>>()?;
         Ok(Self { apps, limits: config.limits, replay: config.replay })
@@ -76,12 +87,12 @@ impl Snapshot {
 }
 
 impl App {
-    fn build(app: &config::App, budget: Arc<Budget>) -> Result<Self, http::header::InvalidHeaderValue> {
+    fn build(app: &config::App, budget: &Arc<Budget>) -> Result<Self, BuildError> {
         Ok(Self {
             name: Arc::clone(&app.name),
             header: HeaderValue::from_str(&app.name)?,
             public_key: app.public_key.clone(),
-            handler: Handler::new(app.handler.clone(), budget),
+            handler: Handler::new(&app.handler, budget)?,
             in_flight: Arc::new(Semaphore::new(app.in_flight)),
             answer_within: app.answer_within,
             error_message: app.error_message.clone(),

@@ -3,10 +3,11 @@
 mod phases;
 
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
@@ -15,14 +16,28 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tracing::debug;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::Connections;
+use super::listener::Accepted;
 use crate::gateway::Arrival;
+use crate::logging;
 use crate::metrics::{Metrics, Reason};
-use phases::{Overdue, Phases, Watched};
+use phases::{Overdue, Phases, Watched, linger};
+
+/// The peer of a unix socket is on this machine.
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// The first byte of a TLS connection: the content type of a handshake record.
+///
+/// Source: RFC 8446, section 5.1.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\r\nthis port speaks TLS: use https\n";
 
 /// hyper's buffer of a connection has room for the headers, and at least for this; bodies pass through it in pieces.
 const BUFFER: usize = 16 * 1024;
@@ -47,14 +62,34 @@ impl Drop for Open {
 }
 
 impl Connections {
-    /// Serves a connection until it ends, is too slow in what it does, or `stop` is true and its request is answered.
-    pub(super) async fn serve(self, stream: TcpStream, _open: Open, mut stop: watch::Receiver<bool>) {
-        let Ok(peer) = stream.peer_addr() else { return };
-        // An answer leaves in one piece; waiting for more to send would only cost time.
-        _ = stream.set_nodelay(true);
-        let phases = Phases::new(Arc::clone(&self.clock));
+    /// Serves a connection, whatever it came over.
+    pub(super) async fn serve(self, accepted: Accepted, _open: Open, stop: watch::Receiver<bool>) {
+        match accepted {
+            Accepted::Unix(stream) => self.serve_http(stream, LOCAL, stop).await,
+            Accepted::Tcp(stream) => {
+                let Ok(peer) = stream.peer_addr() else { return };
+                // An answer leaves in one piece; waiting for more to send would only cost time.
+                _ = stream.set_nodelay(true);
+                match &self.tls {
+                    None => self.serve_http(stream, peer.ip(), stop).await,
+                    Some(tls) => match handshake(tls, stream, self.limits.handshake_timeout).await {
+                        Ok(stream) => self.serve_http(stream, peer.ip(), stop).await,
+                        Err(fault) => self.note(fault, peer.ip()),
+                    },
+                }
+            }
+        }
+    }
+
+    /// Serves requests until the connection ends, is too slow in what it does, or `stop` is true and its request is
+    /// answered.
+    async fn serve_http<S>(&self, stream: S, peer: IpAddr, mut stop: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let phases = Phases::new(Arc::clone(&self.shared.clock));
         let stopping_now = stop.clone();
-        let service = service_fn(|request| self.answer(request, peer.ip(), &phases, &stopping_now));
+        let service = service_fn(|request| self.answer(request, peer, &phases, &stopping_now));
         let http = http1::Builder::new()
             .max_header_size(self.limits.headers)
             .max_buf_size(self.limits.headers.max(BUFFER))
@@ -70,8 +105,8 @@ impl Connections {
             // In this order: what happens on the connection decides what is overdue.
             tokio::select! {
                 biased;
-                result = &mut http => break result.err().map(fault),
-                reason = &mut overdue => break reason,
+                result = &mut http => break result.err().map(|error| fault(&error, &phases)),
+                fault = &mut overdue => break fault,
                 _ = &mut stopped, if !stopping => {
                     stopping = true;
                     // A request that is arriving is still answered, and its answer ends the connection.
@@ -81,10 +116,15 @@ impl Connections {
                 }
             }
         };
-        if let Some(reason) = fault {
-            self.metrics.connection_faults.get_or_create(&Reason { reason }).inc();
-            debug!(%peer, reason, "connection ended");
+        if let Some(fault) = fault {
+            self.note(fault, peer);
         }
+    }
+
+    fn note(&self, fault: Fault, peer: IpAddr) {
+        let reason = fault.reason();
+        self.shared.metrics.connection_faults.get_or_create(&Reason { reason }).inc();
+        logging::connection(&self.shared.flood, self.shared.clock.now(), reason, peer, fault.advice());
     }
 
     async fn answer(
@@ -95,7 +135,7 @@ impl Connections {
         stop: &watch::Receiver<bool>,
     ) -> Result<Response<Handed>, Infallible> {
         let arrival = Arrival { first_byte: phases.request_is_here(), peer };
-        let mut response = Arc::clone(&self.gateway).handle(request, arrival).await;
+        let mut response = Arc::clone(&self.shared.gateway).handle(request, arrival).await;
         if *stop.borrow() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -104,12 +144,77 @@ impl Connections {
     }
 }
 
-fn fault(error: hyper::Error) -> &'static str {
-    match error {
-        error if error.is_parse() => "malformed_http",
-        error if error.is_incomplete_message() => "broken_off",
-        _ => "broken",
+/// What a peer did, or failed to do, that ended its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    MalformedHttp,
+    BrokenOff,
+    SlowRequest,
+    SlowReader,
+    TlsOnPlainPort,
+    HttpOnTlsPort,
+    Handshake,
+    SlowHandshake,
+}
+
+impl Fault {
+    /// A word for metrics and logs.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::MalformedHttp => "malformed_http",
+            Self::BrokenOff => "broken_off",
+            Self::SlowRequest => "slow_request",
+            Self::SlowReader => "slow_reader",
+            Self::TlsOnPlainPort => "tls_on_plain_port",
+            Self::HttpOnTlsPort => "http_on_tls_port",
+            Self::Handshake => "handshake",
+            Self::SlowHandshake => "slow_handshake",
+        }
     }
+
+    /// What the operator should do about it, where there is something to do.
+    fn advice(self) -> Option<&'static str> {
+        match self {
+            Self::TlsOnPlainPort => {
+                Some("TLS came to this port, which is plain HTTP: let the proxy use http://, or set [tls]")
+            }
+            Self::HttpOnTlsPort => Some(
+                "plain HTTP came to this port, which speaks TLS: let the proxy use https://, or remove [tls]",
+            ),
+            _ => None,
+        }
+    }
+}
+
+fn fault(error: &hyper::Error, phases: &Phases) -> Fault {
+    match error {
+        error if error.is_parse() && phases.began_with(TLS_HANDSHAKE) => Fault::TlsOnPlainPort,
+        error if error.is_parse() => Fault::MalformedHttp,
+        _ => Fault::BrokenOff,
+    }
+}
+
+/// The handshake, unless what comes is no TLS at all: then a sentence that says so.
+async fn handshake(
+    tls: &TlsAcceptor,
+    mut stream: TcpStream,
+    timeout: Duration,
+) -> Result<TlsStream<TcpStream>, Fault> {
+    let handshake = async {
+        let mut first = [0];
+        match stream.peek(&mut first).await {
+            Ok(1) if first == [TLS_HANDSHAKE] => tls.accept(stream).await.map_err(|_| Fault::Handshake),
+            // A method begins with a capital letter; anything else is neither.
+            Ok(1) if first.iter().all(u8::is_ascii_uppercase) => {
+                _ = stream.write_all(NOT_TLS).await;
+                _ = linger(&mut stream).await;
+                Err(Fault::HttpOnTlsPort)
+            }
+            Ok(1) => Err(Fault::Handshake),
+            _ => Err(Fault::BrokenOff),
+        }
+    };
+    tokio::time::timeout(timeout, handshake).await.unwrap_or(Err(Fault::SlowHandshake))
 }
 
 /// The body of an answer, which notes when the connection has taken all of it.

@@ -1,93 +1,79 @@
-//! Binding addresses.
+//! Binding addresses and the unix socket.
 
+mod tcp;
+mod unix;
+
+use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::task::{Context, Poll};
 
-use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
-use tokio::net::TcpListener;
-use tracing::info;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use crate::config::{Address, Listen};
+use crate::config::Listen;
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1024;
+/// Something that connections come from.
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// A connection that was accepted.
+pub(super) enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
 
 /// An address that cannot be listened on.
 #[derive(Debug, Error)]
-#[error("cannot listen on {address}: {source}{}", hint(source))]
+#[error("cannot listen on {address}: {source}{hint}")]
 pub struct BindError {
-    address: SocketAddr,
+    address: String,
     source: io::Error,
+    hint: &'static str,
 }
 
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "; another program has this port (another shardless?): stop it, or change `port`"
-        }
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: change `port`",
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address: change `address`",
-        _ => "",
-    }
-}
-
-/// Binds all addresses on one port.
-pub(super) fn bind(listen: &Listen) -> Result<Vec<TcpListener>, BindError> {
-    let mut listeners = Vec::new();
-    let mut port = listen.port;
-    for ip in listen.addresses() {
-        let address = SocketAddr::new(ip, port);
-        match bind_one(address) {
-            Ok(listener) => {
-                // A port that the system chose is the same on both loopback addresses.
-                port = listener.local_addr().map(|bound| bound.port()).unwrap_or(port);
-                listeners.push(listener);
-            }
-            // A machine without IPv6 has one loopback address.
-            Err(_) if is_absent(ip, listen) => info!("no IPv6 on this machine: listening on 127.0.0.1 alone"),
-            Err(source) => return Err(BindError { address, source }),
-        }
+/// Binds all that the config asks for.
+pub(super) fn bind(listen: &Listen) -> Result<Vec<Listener>, BindError> {
+    let mut listeners: Vec<_> = tcp::bind(listen)?.into_iter().map(Listener::Tcp).collect();
+    if let Some(path) = &listen.unix_socket {
+        listeners.push(Listener::Unix(unix::bind(path)?, path.clone()));
     }
     Ok(listeners)
 }
 
-fn is_absent(ip: IpAddr, listen: &Listen) -> bool {
-    let probe = || bind_one(SocketAddr::new(ip, 0));
-    listen.address == Address::Localhost && ip.is_ipv6() && probe().is_err()
+/// The next connection of whichever listener has one.
+pub(super) async fn accept(listeners: &[Listener]) -> io::Result<Accepted> {
+    std::future::poll_fn(|context| {
+        let accepted = listeners.iter().find_map(|listener| match listener.poll_accept(context) {
+            Poll::Ready(accepted) => Some(accepted),
+            Poll::Pending => None,
+        });
+        accepted.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+impl Listener {
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        match self {
+            Self::Tcp(listener) => listener.poll_accept(context).map_ok(|(stream, _)| Accepted::Tcp(stream)),
+            Self::Unix(listener, _) => {
+                listener.poll_accept(context).map_ok(|(stream, _)| Accepted::Unix(stream))
+            }
+        }
     }
-    // So that a restart need not wait for the last connections to be forgotten.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn localhost_is_both_loopback_addresses_on_one_port() {
-        let listeners = bind(&Listen { address: Address::Localhost, port: 0 }).unwrap();
-        let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
-        assert!(addresses.iter().all(|address| address.ip().is_loopback()));
-        assert!(addresses.iter().all(|address| address.port() == addresses[0].port()));
-    }
-
-    #[tokio::test]
-    async fn a_port_in_use_is_named_with_what_to_do() {
-        let first = bind(&Listen { address: Address::Localhost, port: 0 }).unwrap();
-        let port = first[0].local_addr().unwrap().port();
-        let error = bind(&Listen { address: Address::Localhost, port }).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("cannot listen on 127.0.0.1:{port}: ")), "{error}");
-        assert!(error.contains("change `port`"), "{error}");
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(listener) => match listener.local_addr() {
+                Ok(address) => address.fmt(f),
+                Err(_) => f.write_str("a port"),
+            },
+            Self::Unix(_, path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }

@@ -9,7 +9,6 @@ use rstest::rstest;
 use shardless::clock::Clock;
 use shardless::rehearsal::{Expectation, Verdict};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Semaphore;
 
 use crate::support::{Handler, Response, TestClock, TestDaemon, json, until, wire};
 
@@ -101,7 +100,7 @@ async fn answers_share_the_memory_budget() {
 
 #[tokio::test]
 async fn a_handler_that_is_down_is_a_failure_at_once_and_works_when_it_is_back() {
-    let mut handler = fine().await;
+    let mut handler = Handler::fine().await;
     handler.kill().await;
     let mut daemon = TestDaemon::with("", ERROR_MESSAGE, handler).await;
     let exchange = daemon.send(&daemon.command()).await;
@@ -109,10 +108,6 @@ async fn a_handler_that_is_down_is_a_failure_at_once_and_works_when_it_is_back()
     assert!(exchange.elapsed < Duration::from_millis(500), "{:?}", exchange.elapsed);
     daemon.handler = Handler::on(daemon.handler.port(), |_| async { json(r#"{"type":4}"#) }).await;
     daemon.assert_works().await;
-}
-
-async fn fine() -> Handler {
-    Handler::start(|_| async { json(r#"{"type":4}"#) }).await
 }
 
 /// The failure answer fits what was asked, whatever it was.
@@ -189,7 +184,7 @@ async fn the_deadline_decides(#[case] milliseconds: u64, #[case] status: u16) {
 /// Discord's three seconds run since it began to send, not since all of it had arrived.
 #[tokio::test]
 async fn the_deadline_runs_from_the_first_byte() {
-    let (handler, _gate) = gated().await;
+    let (handler, _gate) = Handler::gated().await;
     let daemon = TestDaemon::with("", "answer_within = \"600ms\"", handler).await;
     let request = wire::with_length(&daemon.command());
     let mut stream = tokio::net::TcpStream::connect(daemon.address).await.unwrap();
@@ -205,24 +200,9 @@ async fn the_deadline_runs_from_the_first_byte() {
     );
 }
 
-/// Lets handlers answer one by one.
-async fn gated() -> (Handler, Arc<Semaphore>) {
-    let gate = Arc::new(Semaphore::new(0));
-    let opened = Arc::clone(&gate);
-    let handler = Handler::start(move |_| {
-        let gate = Arc::clone(&gate);
-        async move {
-            gate.acquire().await.unwrap().forget();
-            json(r#"{"type":4}"#)
-        }
-    })
-    .await;
-    (handler, opened)
-}
-
 #[tokio::test]
 async fn nothing_in_time_is_the_error_message_and_the_handlers_call_goes_on() {
-    let (handler, gate) = gated().await;
+    let (handler, gate) = Handler::gated().await;
     let daemon = TestDaemon::with("", &format!("answer_within = \"200ms\"\n{ERROR_MESSAGE}"), handler).await;
     let exchange = daemon.send(&daemon.command()).await;
     assert_eq!(exchange.body, SORRY);
@@ -235,7 +215,7 @@ async fn nothing_in_time_is_the_error_message_and_the_handlers_call_goes_on() {
 
 #[tokio::test]
 async fn late_calls_are_bounded_too() {
-    let (handler, gate) = gated().await;
+    let (handler, gate) = Handler::gated().await;
     let daemon = TestDaemon::with("[limits]\ndeferred = 1", "answer_within = \"100ms\"", handler).await;
     for _ in 0..3 {
         assert_eq!(daemon.send(&daemon.command()).await.status, 504);
@@ -247,7 +227,7 @@ async fn late_calls_are_bounded_too() {
 
 #[tokio::test]
 async fn a_client_that_hangs_up_stops_nothing_and_the_answer_is_kept_for_its_retry() {
-    let (handler, gate) = gated().await;
+    let (handler, gate) = Handler::gated().await;
     let daemon = TestDaemon::with("", "", handler).await;
     let signed = daemon.command();
     let impatient = tokio::time::timeout(Duration::from_millis(200), daemon.send(&signed)).await;
@@ -293,7 +273,7 @@ async fn a_panic_inside_a_call_is_told_its_client() {
 /// Overload is told at once, to the one application alone, and PINGs and refusals do not wait in its line.
 #[tokio::test]
 async fn too_many_calls_of_an_application_are_shed_at_once() {
-    let (handler, gate) = gated().await;
+    let (handler, gate) = Handler::gated().await;
     let daemon = Arc::new(TestDaemon::with("", "in_flight = 2", handler).await);
     let running: Vec<_> = (0..2)
         .map(|_| {
@@ -320,7 +300,7 @@ async fn too_many_calls_of_an_application_are_shed_at_once() {
 
 #[tokio::test]
 async fn too_many_calls_in_all_are_shed_at_once() {
-    let (handler, gate) = gated().await;
+    let (handler, gate) = Handler::gated().await;
     let daemon = Arc::new(TestDaemon::with("[limits]\nin_flight = 1", "", handler).await);
     let running = {
         let (daemon, signed) = (Arc::clone(&daemon), daemon.command());

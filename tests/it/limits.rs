@@ -95,42 +95,6 @@ async fn a_body_over_the_limit_is_too_large_and_a_client_that_is_still_sending_r
     assert_eq!(daemon.refusals("body_too_large"), 2.0);
 }
 
-#[tokio::test]
-async fn headers_over_the_limit_are_too_large() {
-    let daemon = TestDaemon::start().await;
-    for (headers, status) in [
-        (format!("x: {}\r\n", "x".repeat(17 * 1024)), "http/1.1 431"),
-        ("x: y\r\n".repeat(120), "http/1.1 431"),
-    ] {
-        let mut stream = TcpStream::connect(daemon.address).await.unwrap();
-        stream.write_all(&raw(&daemon.command(), "HTTP/1.1", &headers)).await.unwrap();
-        let answer = read_answer(&mut stream).await;
-        assert!(answer.starts_with(status), "{answer}");
-    }
-    daemon.assert_works().await;
-}
-
-#[tokio::test]
-async fn what_is_no_request_for_an_application_is_turned_away() {
-    let daemon = TestDaemon::start().await;
-    for (start, status) in [
-        ("POST /other HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n", "http/1.1 404"),
-        ("POST /interactions/ HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n", "http/1.1 404"),
-        ("GET /interactions HTTP/1.1\r\nhost: a\r\n\r\n", "http/1.1 405"),
-        ("POST /interactions HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n", "http/1.1 415"),
-        ("\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03\r\n\r\n", "http/1.1 400"),
-    ] {
-        let mut stream = TcpStream::connect(daemon.address).await.unwrap();
-        stream.write_all(start.as_bytes()).await.unwrap();
-        let answer = read_answer(&mut stream).await;
-        assert!(answer.starts_with(status), "{start}: {answer}");
-        assert_eq!(answer.contains("allow: post"), status.ends_with("405"));
-    }
-    let malformed = "shardless_connection_faults_total{reason=\"malformed_http\"}";
-    until("the malformed one is counted", || async { daemon.metric(malformed) == 1.0 }).await;
-    assert_eq!(daemon.handler.calls(), 0);
-}
-
 /// What is left of a refused request's body is not to be taken for the next request.
 #[tokio::test]
 async fn a_refusal_before_the_body_was_read_ends_the_connection_and_one_after_it_does_not() {
@@ -159,7 +123,7 @@ async fn a_refusal_before_the_body_was_read_ends_the_connection_and_one_after_it
 /// The answer to HEAD has no body to be taken, and the connection is as good as before.
 #[tokio::test]
 async fn after_a_head_request_the_connection_is_idle() {
-    let handler = Handler::start(|_| async { json(r#"{"type":4}"#) }).await;
+    let handler = Handler::fine().await;
     let daemon = TestDaemon::with("[limits]\nwrite_timeout = \"200ms\"", "", handler).await;
     let mut stream = TcpStream::connect(daemon.address).await.unwrap();
     stream.write_all(b"HEAD /interactions HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
@@ -207,7 +171,7 @@ async fn a_body_that_dribbles_in_is_timed_out() {
 
 #[tokio::test]
 async fn an_idle_connection_is_kept_for_its_time_then_freed() {
-    let handler = Handler::start(|_| async { json(r#"{"type":4}"#) }).await;
+    let handler = Handler::fine().await;
     let daemon = TestDaemon::with(HASTY, "", handler).await;
     let mut stream = TcpStream::connect(daemon.address).await.unwrap();
     stream.write_all(&with_length(&daemon.command())).await.unwrap();
@@ -237,7 +201,7 @@ async fn a_client_that_does_not_read_its_answer_is_cut_off() {
 
 #[tokio::test]
 async fn connections_past_the_limit_wait_until_there_is_room() {
-    let handler = Handler::start(|_| async { json(r#"{"type":4}"#) }).await;
+    let handler = Handler::fine().await;
     let daemon = TestDaemon::with("[limits]\nconnections = 2", "", handler).await;
     let idle = [
         TcpStream::connect(daemon.address).await.unwrap(),
@@ -255,7 +219,7 @@ async fn connections_past_the_limit_wait_until_there_is_room() {
 
 #[tokio::test]
 async fn bodies_share_the_memory_budget() {
-    let handler = Handler::start(|_| async { json(r#"{"type":4}"#) }).await;
+    let handler = Handler::fine().await;
     let daemon = TestDaemon::with("[limits]\nbody = \"64KiB\"\nbuffered = \"64KiB\"", "", handler).await;
     let body = format!(r#"{{"id":"5","type":2,"x":"{}"}}"#, "x".repeat(50_000));
     let now = daemon.clock.unix_time().as_secs();

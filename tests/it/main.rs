@@ -12,10 +12,13 @@
 
 mod commands;
 mod forwarding;
+mod framing;
 mod handlers;
 mod layers;
 mod limits;
+mod reach;
 mod replay;
 mod serving;
 mod support;
+mod tls;
 mod verification;

@@ -1,12 +1,14 @@
 //! `shardless serve` as a process: how it starts, what it logs, and how it stops.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use shardless::clock::{Clock, SystemClock};
+use shardless::rehearsal::stand_in::SendError;
 use shardless::rehearsal::{Author, Exchange, StandIn};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::support::{Binary, Handler, command, json, until, wire};
 
@@ -14,14 +16,19 @@ fn discord(daemon: &Binary) -> StandIn {
     StandIn::new(daemon.signer.clone(), std::sync::Arc::new(SystemClock)).unwrap()
 }
 
+/// A command that is on its way to its handler.
+fn call(daemon: &Binary) -> JoinHandle<Result<Exchange, SendError>> {
+    let (url, discord) = (daemon.url(), discord(daemon));
+    tokio::spawn(async move {
+        let payload = Author::new(SystemClock.unix_time(), 0).command("roll", &[]);
+        discord.send(&url, &discord.sign(&payload)).await
+    })
+}
+
 async fn roll(daemon: &Binary, salt: u64) -> Exchange {
     let discord = discord(daemon);
     let payload = Author::new(SystemClock.unix_time(), salt << 12).command("roll", &[]);
     discord.send(&daemon.url(), &discord.sign(&payload)).await.unwrap()
-}
-
-async fn fine() -> Handler {
-    Handler::start(|_| async { json(r#"{"type":4}"#) }).await
 }
 
 /// Holds every call until half a second has passed.
@@ -35,7 +42,7 @@ async fn slow() -> Handler {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_start_says_what_is_served_where() {
-    let handler = fine().await;
+    let handler = Handler::fine().await;
     let daemon = Binary::serve("", "", &handler.url()).await;
     daemon.until_log("goes to").await;
     let log = daemon.log();
@@ -52,7 +59,7 @@ async fn the_start_says_what_is_served_where() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_interaction_leaves_one_line_and_no_secret() {
-    let handler = fine().await;
+    let handler = Handler::fine().await;
     let daemon = Binary::serve("[log]\nlevel = \"trace\"\nformat = \"json\"", "", &handler.url()).await;
     let discord = discord(&daemon);
     let payload = Author::new(SystemClock.unix_time(), 0).command("roll", &[]);
@@ -141,14 +148,14 @@ async fn failures_are_explained_in_the_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_by_name_is_reached() {
-    let handler = fine().await;
+    let handler = Handler::fine().await;
     let daemon = Binary::serve("", "", &handler.url().replace("127.0.0.1", "localhost")).await;
     assert_eq!(roll(&daemon, 1).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_in_the_environment_is_ignored() {
-    let handler = fine().await;
+    let handler = Handler::fine().await;
     let daemon = Binary::serve_with("", "", &handler.url(), |command| {
         for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
             command.env(name, "http://127.0.0.1:9");
@@ -163,11 +170,7 @@ async fn sigterm_answers_what_is_in_flight_closes_what_is_idle_and_exits_with_0(
     let handler = slow().await;
     let mut daemon = Binary::serve("", "", &handler.url()).await;
     let idle = TcpStream::connect(daemon.address).await.unwrap();
-    let (url, discord) = (daemon.url(), discord(&daemon));
-    let in_flight = tokio::spawn(async move {
-        let payload = Author::new(SystemClock.unix_time(), 0).command("roll", &[]);
-        discord.send(&url, &discord.sign(&payload)).await
-    });
+    let in_flight = call(&daemon);
     until("the call has arrived", || async { handler.calls() == 1 }).await;
     let start = Instant::now();
     daemon.signal("TERM");
@@ -182,7 +185,7 @@ async fn sigterm_answers_what_is_in_flight_closes_what_is_idle_and_exits_with_0(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_answers_a_request_that_is_half_there_on_a_kept_connection() {
-    let handler = fine().await;
+    let handler = Handler::fine().await;
     let mut daemon = Binary::serve("", "", &handler.url()).await;
     let discord = discord(&daemon);
     let request = |salt: u64| {
@@ -246,11 +249,7 @@ async fn a_second_signal_ends_at_once() {
     })
     .await;
     let mut daemon = Binary::serve("", "", &handler.url()).await;
-    let (url, discord) = (daemon.url(), discord(&daemon));
-    let cut_off = tokio::spawn(async move {
-        let payload = Author::new(SystemClock.unix_time(), 0).command("roll", &[]);
-        discord.send(&url, &discord.sign(&payload)).await
-    });
+    let cut_off = call(&daemon);
     until("the call has arrived", || async { handler.calls() == 1 }).await;
     let start = Instant::now();
     daemon.signal("TERM");
@@ -261,6 +260,36 @@ async fn a_second_signal_ends_at_once() {
     assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
     assert!(cut_off.await.unwrap().is_err());
     assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
+}
+
+/// Where no descriptor is left for a connection, it waits; nothing spins; and there is room again as soon as there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_file_descriptors_it_waits_and_comes_back() {
+    let handler = Handler::fine().await;
+    let daemon = Binary::serve_with("", "", &handler.url(), |command| {
+        let mut limited = Command::new("sh");
+        limited
+            .args(["-c", "ulimit -n 40; exec \"$@\"", "sh"])
+            .arg(command.get_program())
+            .args(command.get_args());
+        limited.stderr(Stdio::piped());
+        *command = limited;
+    })
+    .await;
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        held.push(TcpStream::connect(daemon.address).await.unwrap());
+    }
+    daemon.until_log("cannot accept connections").await;
+    let before = daemon.cpu_time();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let spent = daemon.cpu_time() - before;
+    assert!(spent < Duration::from_millis(200), "{spent:?} in a second");
+    drop(held);
+    let start = Instant::now();
+    assert_eq!(roll(&daemon, 1).await.status, 200);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    daemon.until_log("accepted again").await;
 }
 
 fn serve(config: &str) -> (Option<i32>, String) {

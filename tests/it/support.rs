@@ -1,6 +1,7 @@
 //! What the tests play with: a daemon on a port of its own, a handler that does as told, and a clock in their hand.
 
 mod binary;
+pub(crate) mod certificates;
 mod clock;
 mod handler;
 pub(crate) mod wire;
@@ -46,12 +47,19 @@ impl TestDaemon {
 
     /// A daemon with some settings (`[limits]` …) and lines of its application.
     pub(crate) async fn with(settings: &str, app: &str, handler: Handler) -> Self {
+        let mut daemon = Self::before(settings, app, &handler.url()).await;
+        daemon.handler = handler;
+        daemon
+    }
+
+    /// A daemon before a handler of another making; its own is not there.
+    pub(crate) async fn before(settings: &str, app: &str, handler: &str) -> Self {
         let signer = Signer::generate().unwrap();
         let text = format!(
-            "port = 0\n{settings}\n[apps.mybot]\npublic_key = \"{}\"\nhandler = \"{}\"\n{app}\n",
+            "port = 0\n{settings}\n[apps.mybot]\npublic_key = \"{}\"\nhandler = \"{handler}\"\n{app}\n",
             signer.public_key(),
-            handler.url(),
         );
+        let handler = Handler::none().await;
         let clock = Arc::new(TestClock::default());
         let config = Config::parse("test.toml", &text).unwrap();
         let daemon = Daemon::bind(&config, Arc::<TestClock>::clone(&clock)).unwrap();

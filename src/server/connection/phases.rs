@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::Fault;
 use crate::clock::Clock;
 use crate::config::Limits;
 
@@ -22,6 +23,9 @@ use crate::config::Limits;
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that are read and thrown away meanwhile, at a time.
 const DISCARDED: usize = 4096;
+
+const HEADERS_TOO_LARGE: &[u8] = b"HTTP/1.1 431 ";
+const TARGET_TOO_LONG: &[u8] = b"HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug)]
@@ -39,80 +43,106 @@ enum Phase {
 /// Shared by the stream, the service and the timer of one connection, which all run in one task.
 #[derive(Clone)]
 pub(super) struct Phases {
-    phase: Arc<Mutex<Phase>>,
+    state: Arc<Mutex<State>>,
     clock: Arc<dyn Clock>,
+}
+
+struct State {
+    phase: Phase,
+    /// The connection's first byte.
+    first: Option<u8>,
+    /// Whether the first line of the request that is arriving has ended.
+    line_has_ended: bool,
 }
 
 impl Phases {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        let phase = Phase::Idle { since: clock.now() };
-        Self { phase: Arc::new(Mutex::new(phase)), clock }
+        let state = State { phase: Phase::Idle { since: clock.now() }, first: None, line_has_ended: false };
+        Self { state: Arc::new(Mutex::new(state)), clock }
     }
 
     /// A request's headers are whole. When did its first byte come?
     pub(super) fn request_is_here(&self) -> Instant {
-        let mut phase = self.lock();
-        let first_byte = match *phase {
+        let mut state = self.lock();
+        let first_byte = match state.phase {
             Phase::Reading { first_byte } => first_byte,
             // It came in the wake of the one before.
             _ => self.clock.now(),
         };
-        *phase = Phase::Answering;
+        state.phase = Phase::Answering;
         first_byte
     }
 
     /// There is an answer, to be written from now on.
     pub(super) fn answer_is_here(&self) {
-        *self.lock() = Phase::Writing { since: self.clock.now(), all_is_handed_over: false };
-    }
-
-    /// Whether a request has begun to arrive.
-    pub(super) fn is_reading(&self) -> bool {
-        matches!(*self.lock(), Phase::Reading { .. })
+        self.lock().phase = Phase::Writing { since: self.clock.now(), all_is_handed_over: false };
     }
 
     /// The answer's last byte is in the connection's buffer.
     pub(super) fn answer_is_handed_over(&self) {
-        if let Phase::Writing { all_is_handed_over, .. } = &mut *self.lock() {
+        if let Phase::Writing { all_is_handed_over, .. } = &mut self.lock().phase {
             *all_is_handed_over = true;
         }
     }
 
-    fn bytes_came(&self) {
-        let mut phase = self.lock();
-        if let Phase::Idle { .. } = *phase {
-            *phase = Phase::Reading { first_byte: self.clock.now() };
+    /// Whether a request has begun to arrive.
+    pub(super) fn is_reading(&self) -> bool {
+        matches!(self.lock().phase, Phase::Reading { .. })
+    }
+
+    /// Whether that was the connection's first byte.
+    pub(super) fn began_with(&self, byte: u8) -> bool {
+        self.lock().first == Some(byte)
+    }
+
+    fn bytes_came(&self, bytes: &[u8]) {
+        let mut state = self.lock();
+        state.first = state.first.or(bytes.first().copied());
+        if let Phase::Idle { .. } = state.phase {
+            state.phase = Phase::Reading { first_byte: self.clock.now() };
+            state.line_has_ended = false;
+        }
+        if !state.line_has_ended {
+            state.line_has_ended = bytes.contains(&b'\n');
         }
     }
 
+    /// Whether a request is arriving whose target has no end yet.
+    fn is_inside_target(&self) -> bool {
+        let state = self.lock();
+        matches!(state.phase, Phase::Reading { .. }) && !state.line_has_ended
+    }
+
     fn buffer_is_empty(&self) {
-        let mut phase = self.lock();
-        if let Phase::Writing { all_is_handed_over: true, .. } = *phase {
-            *phase = Phase::Idle { since: self.clock.now() };
+        let mut state = self.lock();
+        if let Phase::Writing { all_is_handed_over: true, .. } = state.phase {
+            state.phase = Phase::Idle { since: self.clock.now() };
         }
     }
 
     /// Our side of the connection has ended.
     fn is_over(&self) {
-        *self.lock() = Phase::Idle { since: self.clock.now() };
+        self.lock().phase = Phase::Idle { since: self.clock.now() };
     }
 
-    /// When the phase has lasted too long, and what that is called; `None` for one that is no fault.
-    fn deadline(&self, limits: &Limits) -> Option<(Instant, Option<&'static str>)> {
-        match *self.lock() {
+    /// When the phase has lasted too long, and whose fault that is, if it is one.
+    fn deadline(&self, limits: &Limits) -> Option<(Instant, Option<Fault>)> {
+        match self.lock().phase {
             Phase::Idle { since } => Some((since + limits.idle_timeout, None)),
-            Phase::Reading { first_byte } => Some((first_byte + limits.read_timeout, Some("slow_request"))),
+            Phase::Reading { first_byte } => {
+                Some((first_byte + limits.read_timeout, Some(Fault::SlowRequest)))
+            }
             Phase::Answering => None,
-            Phase::Writing { since, .. } => Some((since + limits.write_timeout, Some("slow_reader"))),
+            Phase::Writing { since, .. } => Some((since + limits.write_timeout, Some(Fault::SlowReader))),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Ready once a phase has lasted too long, with a word for it where it is the peer's fault.
+/// Ready once a phase has lasted too long, with the fault if it is the peer's.
 ///
 /// To be polled after the connection, in the same task: then it needs no wake-up when the phase changes.
 pub(super) struct Overdue {
@@ -130,14 +160,14 @@ impl Overdue {
 }
 
 impl Future for Overdue {
-    type Output = Option<&'static str>;
+    type Output = Option<Fault>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let Some((deadline, reason)) = self.phases.deadline(&self.limits) else { return Poll::Pending };
+            let Some((deadline, fault)) = self.phases.deadline(&self.limits) else { return Poll::Pending };
             let now = self.phases.clock.now();
             if deadline <= now {
-                return Poll::Ready(reason);
+                return Poll::Ready(fault);
             }
             if self.set_to.is_none_or(|set_to| deadline < set_to) {
                 self.timer.as_mut().reset(Instant::now() + (deadline - now));
@@ -150,19 +180,19 @@ impl Future for Overdue {
 }
 
 /// A stream that notes what passes.
-pub(super) struct Watched {
-    stream: TcpStream,
+pub(super) struct Watched<S> {
+    stream: S,
     phases: Phases,
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
-impl Watched {
-    pub(super) fn new(stream: TcpStream, phases: Phases) -> Self {
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, phases: Phases) -> Self {
         Self { stream, phases, lingering: None }
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -170,28 +200,41 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if buffer.filled().len() > before {
-            self.phases.bytes_came();
+        if let Some(new) = buffer.filled().get(before..).filter(|new| !new.is_empty()) {
+            self.phases.bytes_came(new);
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        // hyper says the same of a target as of headers that are too large, in one short piece of its own.
+        if bytes.starts_with(HEADERS_TOO_LARGE) && self.phases.is_inside_target() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, TARGET_TOO_LONG))?;
+            let is_whole = written == TARGET_TOO_LONG.len();
+            return Poll::Ready(if is_whole {
+                Ok(bytes.len())
+            } else {
+                Err(io::ErrorKind::WriteZero.into())
+            });
+        }
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        match slices {
+            [only] => self.poll_write(context, only),
+            slices => Pin::new(&mut self.stream).poll_write_vectored(context, slices),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -199,28 +242,44 @@ impl AsyncWrite for Watched {
     }
 
     /// hyper flushes when its own buffer is empty.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
         self.phases.buffer_is_empty();
         Poll::Ready(Ok(()))
     }
 
     /// Ends our side, then reads what the client still sends until it ends too, or for a while.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.lingering.is_none() {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-            self.phases.is_over();
-        }
-        let lingering = self.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        let this = &mut *self;
+        let lingering = match &mut this.lingering {
+            Some(lingering) => lingering,
+            none => {
+                ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+                this.phases.is_over();
+                none.insert(Box::pin(tokio::time::sleep(LINGER)))
+            }
+        };
         if lingering.as_mut().poll(context).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        loop {
-            let mut discarded = [0; DISCARDED];
-            let mut buffer = ReadBuf::new(&mut discarded);
-            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
-            if buffer.filled().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
+        poll_discard(&mut this.stream, context)
+    }
+}
+
+/// Ends our side of a connection whose client may still be sending, and lets it finish, for a while.
+pub(super) async fn linger(stream: &mut TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let discarding = std::future::poll_fn(|context| poll_discard(stream, context));
+    tokio::time::timeout(LINGER, discarding).await.unwrap_or(Ok(()))
+}
+
+fn poll_discard<S: AsyncRead + Unpin>(stream: &mut S, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    loop {
+        let mut discarded = [0; DISCARDED];
+        let mut buffer = ReadBuf::new(&mut discarded);
+        ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
+        if buffer.filled().is_empty() {
+            return Poll::Ready(Ok(()));
         }
     }
 }

@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub(crate) type Response = http::Response<Full<Bytes>>;
@@ -42,6 +43,25 @@ pub(crate) fn json(body: &str) -> Response {
 }
 
 impl Handler {
+    /// One that answers every command.
+    pub(crate) async fn fine() -> Self {
+        Self::start(|_| async { json(r#"{"type":4}"#) }).await
+    }
+
+    /// One that answers a command for each permit that it is given.
+    pub(crate) async fn gated() -> (Self, Arc<Semaphore>) {
+        let gate = Arc::new(Semaphore::new(0));
+        let opened = Arc::clone(&gate);
+        let handler = Self::start(move |_| {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.acquire().await.unwrap().forget();
+                json(r#"{"type":4}"#)
+            }
+        });
+        (handler.await, opened)
+    }
+
     /// One that answers each request as `script` says.
     pub(crate) async fn start<F, A>(script: F) -> Self
     where

@@ -1,0 +1,193 @@
+//! Connecting to a handler: over TCP, TLS, or a unix socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
+use tokio::net::{TcpStream, UnixStream};
+use tower_service::Service;
+
+use crate::config::HandlerUrl;
+use crate::pem;
+
+/// For one connection to a handler.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Why a handler that is reached over TLS cannot be trusted.
+#[derive(Debug, Error)]
+#[error("handler {handler}: {reason}")]
+pub struct TrustError {
+    handler: String,
+    reason: String,
+}
+
+/// Makes connections to one replica.
+#[derive(Clone)]
+pub(super) enum Connector {
+    Tcp(HttpConnector),
+    Tls(HttpsConnector<HttpConnector>),
+    Unix(PathBuf),
+}
+
+impl Connector {
+    pub(super) fn new(url: &HandlerUrl, ca: Option<&Path>) -> Result<Self, TrustError> {
+        if let Some(socket) = url.socket() {
+            return Ok(Self::Unix(socket.to_owned()));
+        }
+        let mut tcp = HttpConnector::new();
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_nodelay(true);
+        if !url.is_https() {
+            return Ok(Self::Tcp(tcp));
+        }
+        tcp.enforce_http(false);
+        let config = client_config(ca).map_err(|reason| TrustError { handler: url.to_string(), reason })?;
+        Ok(Self::Tls(
+            HttpsConnectorBuilder::new()
+                .with_tls_config(config)
+                .https_only()
+                .enable_http1()
+                .wrap_connector(tcp),
+        ))
+    }
+}
+
+fn client_config(ca: Option<&Path>) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        Some(path) => {
+            let unusable =
+                |error: &dyn std::fmt::Display| format!("`ca` {} cannot be used: {error}", path.display());
+            for certificate in pem::read(path).map_err(|error| unusable(&error))?.certificates {
+                roots.add(certificate).map_err(|error| unusable(&error))?;
+            }
+            if roots.is_empty() {
+                return Err(unusable(&"there is no certificate in it"));
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err(
+                    "the system trusts no certificates: install ca-certificates, or set `ca`".to_owned()
+                );
+            }
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| error.to_string())?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = BoxError;
+    type Future = Connecting;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        match self {
+            Self::Tcp(tcp) => tcp.poll_ready(context).map_err(Into::into),
+            Self::Tls(tls) => tls.poll_ready(context),
+            Self::Unix(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn call(&mut self, uri: Uri) -> Connecting {
+        match self {
+            Self::Tcp(tcp) => {
+                let connecting = tcp.call(uri);
+                Box::pin(async { Ok(Stream::Tcp(connecting.await?)) })
+            }
+            Self::Tls(tls) => {
+                let connecting = tls.call(uri);
+                Box::pin(async { Ok(Stream::Tls(Box::new(connecting.await?))) })
+            }
+            Self::Unix(socket) => {
+                let socket = socket.clone();
+                Box::pin(async { Ok(Stream::Unix(TokioIo::new(UnixStream::connect(socket).await?))) })
+            }
+        }
+    }
+}
+
+/// A connection to a replica.
+pub(super) enum Stream {
+    Tcp(TokioIo<TcpStream>),
+    Tls(Box<MaybeHttpsStream<TokioIo<TcpStream>>>),
+    Unix(TokioIo<UnixStream>),
+}
+
+/// The same call on whichever stream it is.
+macro_rules! on_stream {
+    ($self:ident, $call:ident($($argument:expr),*)) => {
+        match $self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).$call($($argument),*),
+            Stream::Tls(stream) => Pin::new(stream).$call($($argument),*),
+            Stream::Unix(stream) => Pin::new(stream).$call($($argument),*),
+        }
+    };
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        match self {
+            Self::Tcp(stream) => stream.connected(),
+            Self::Tls(stream) => stream.connected(),
+            Self::Unix(_) => Connected::new(),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        on_stream!(self, poll_read(context, buffer))
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        on_stream!(self, poll_write(context, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, poll_shutdown(context))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        on_stream!(self, poll_write_vectored(context, slices))
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use rstest::rstest;
 
-use crate::daemon::{Daemon, Settings};
+use crate::daemon::{Daemon, Settings, Way};
 use crate::discord::Discord;
 use crate::handler::Handler;
 use crate::process::until;
@@ -28,11 +28,12 @@ async fn failures(discord: &Discord, url: &str) -> Vec<String> {
 #[tokio::test]
 async fn after_a_restart_the_very_next_requests_are_answered(
     #[values(Proxy::Nginx, Proxy::Apache)] proxy: Proxy,
+    #[values(Way::Plain, Way::SelfSigned, Way::Unix)] way: Way,
     #[values("TERM", "KILL")] signal: &str,
 ) {
     let (discord, handler) = (Discord::new(), Handler::start().await);
-    let mut daemon = Daemon::start(&discord, handler.port(), Settings::default()).await;
-    let front = proxy.in_front_of(daemon.port()).await;
+    let mut daemon = Daemon::start(&discord, handler.port(), Settings::from(way)).await;
+    let front = proxy.in_front_of(daemon.upstream()).await;
     assert_eq!(failures(&discord, &front.endpoint()).await, [""; 0]);
     for _ in 0..RESTARTS {
         daemon.stop(signal).await;
@@ -48,10 +49,11 @@ async fn after_a_restart_the_very_next_requests_are_answered(
 #[tokio::test]
 async fn under_load_requests_fail_only_while_the_daemon_is_down(
     #[values(Proxy::Nginx, Proxy::Apache)] proxy: Proxy,
+    #[values(Way::Plain, Way::SelfSigned, Way::Unix)] way: Way,
 ) {
     let (discord, handler) = (Discord::new(), Handler::start().await);
-    let mut daemon = Daemon::start(&discord, handler.port(), Settings::default()).await;
-    let front = proxy.in_front_of(daemon.port()).await;
+    let mut daemon = Daemon::start(&discord, handler.port(), Settings::from(way)).await;
+    let front = proxy.in_front_of(daemon.upstream()).await;
     let load = Load::default();
     let all = join_all((0..8).map(|_| load.run(&discord, front.endpoint())));
     let restarts = async {
@@ -74,7 +76,7 @@ async fn under_load_requests_fail_only_while_the_daemon_is_down(
     let undue: Vec<_> = failures.iter().filter(is_due).collect();
     let answered = load.answered.load(Ordering::Relaxed);
     println!(
-        "{proxy}: {answered} answered, {} failed while the daemon was down",
+        "{proxy}, {way:?}: {answered} answered, {} failed while the daemon was down",
         failures.len() - undue.len()
     );
     assert!(undue.is_empty(), "{undue:?}");
@@ -121,16 +123,21 @@ impl Load {
 #[tokio::test]
 async fn a_kept_connection_that_breaks_costs_no_request(
     #[values(Proxy::Nginx, Proxy::Apache)] proxy: Proxy,
+    #[values(Way::Plain, Way::SelfSigned, Way::Unix)] way: Way,
     #[values(Kept::ClosedBeforeTheDaemon, Kept::ClosedBeforeTheAnswer)] kept: Kept,
 ) {
     let (discord, handler) = (Discord::new(), Handler::start().await);
-    let daemon = Daemon::start(&discord, handler.port(), Settings::default()).await;
-    let relay = Relay::start(daemon.port()).await;
-    let front = proxy.in_front_of(relay.port()).await;
+    let daemon = Daemon::start(&discord, handler.port(), Settings::from(way)).await;
+    let relay = Relay::start(daemon.upstream()).await;
+    let front = proxy.in_front_of(relay.upstream()).await;
     assert_eq!(failures(&discord, &front.endpoint()).await, [""; 0]);
     relay.kept_connections(kept);
     assert_eq!(failures(&discord, &front.endpoint()).await, [""; 0]);
-    println!("{proxy}: {} connections opened, {} broke at a request", relay.opened(), relay.broken());
+    println!(
+        "{proxy}, {way:?}: {} connections opened, {} broke at a request",
+        relay.opened(),
+        relay.broken()
+    );
     // Sent twice by the proxy, where it did, but handed over once.
     assert_eq!(handler.seen().len(), 2 * AT_ONCE);
     // Only a proxy that keeps connections meets one that breaks.

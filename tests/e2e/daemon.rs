@@ -12,37 +12,85 @@ use crate::process::{self, Process, free_port};
 pub(crate) struct Daemon {
     process: Option<Process>,
     folder: TempDir,
-    port: u16,
+    upstream: Upstream,
+}
+
+/// A way from a proxy to the daemon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// HTTP to the port.
+    #[default]
+    Plain,
+    /// TLS to the port, with a certificate of the daemon's own making.
+    SelfSigned,
+    /// HTTP to the unix socket.
+    Unix,
+}
+
+/// Where a proxy finds the daemon.
+#[derive(Clone, Debug)]
+pub(crate) struct Upstream {
+    pub(crate) way: Way,
+    pub(crate) port: u16,
+    pub(crate) socket: PathBuf,
+    /// The self-signed certificate.
+    pub(crate) certificate: PathBuf,
+}
+
+impl Upstream {
+    /// Something else than the daemon.
+    pub(crate) fn plain(port: u16) -> Self {
+        Self { way: Way::Plain, port, socket: PathBuf::new(), certificate: PathBuf::new() }
+    }
 }
 
 /// What a test wants to be different.
 #[derive(Default)]
 pub(crate) struct Settings {
+    /// How the proxy comes in.
+    pub(crate) way: Way,
+    /// Lines for `[tls]`, where the way does not say it.
+    pub(crate) tls: String,
     /// Lines for `[apps.mybot]`.
     pub(crate) app: &'static str,
     /// Lines for `[limits]`.
     pub(crate) limits: &'static str,
 }
 
+impl From<Way> for Settings {
+    fn from(way: Way) -> Self {
+        Self { way, ..Self::default() }
+    }
+}
+
 impl Daemon {
     /// Starts a daemon that believes `discord` and hands over to `handler`, a port of 127.0.0.1.
     pub(crate) async fn start(discord: &Discord, handler: u16, settings: Settings) -> Self {
-        let (folder, port) = (process::folder(), free_port());
-        let (Settings { app, limits }, public_key) = (settings, discord.public_key());
+        let (folder, port, public_key) = (process::folder(), free_port(), discord.public_key());
+        let Settings { way, mut tls, app, limits } = settings;
+        let (socket, state) = (folder.path().join("http.sock"), folder.path().join("state"));
+        if way == Way::SelfSigned {
+            tls.push_str("self_signed = true\n");
+        }
+        let tls = if tls.is_empty() { tls } else { format!("[tls]\n{tls}") };
         let config = format!(
             "port = {port}\n\
+             unix_socket = {socket:?}\n\
+             state_dir = {state:?}\n\
+             {tls}\n\
              [limits]\n{limits}\n\
              [apps.mybot]\npublic_key = \"{public_key}\"\nhandler = \"http://127.0.0.1:{handler}/interactions\"\n{app}\n"
         );
-        let mut daemon = Self { process: None, folder, port };
+        let upstream = Upstream { way, port, socket, certificate: state.join("self-signed.pem") };
+        let mut daemon = Self { process: None, folder, upstream };
         std::fs::write(daemon.config(), config).unwrap();
         daemon.restart().await;
         daemon
     }
 
-    /// The port it listens on, also after a restart.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
+    /// Where it listens, also after a restart.
+    pub(crate) fn upstream(&self) -> &Upstream {
+        &self.upstream
     }
 
     /// Stops it by that signal.
@@ -60,7 +108,7 @@ impl Daemon {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shardless"));
         command.arg("serve").arg("--config").arg(self.config());
         let log = self.folder.path().join("log");
-        self.process = Some(Process::start("shardless", command, &log, self.port).await);
+        self.process = Some(Process::start("shardless", command, &log, self.upstream.port).await);
     }
 
     /// Waits for a line in its log that holds all of `parts`.

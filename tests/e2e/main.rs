@@ -1,7 +1,8 @@
 //! The daemon in the place it is made for: behind the real Nginx and the real Apache, with the site files that ship, in
 //! front of unmodified bots written with Discord's official libraries.
 //!
-//! `tests/install` brings what is needed. `SHARDLESS_FULL=1` sends ten times as many interactions.
+//! `tests/install` brings what is needed; the tests of `hosts` take root. `SHARDLESS_FULL=1` sends ten times as many
+//! interactions.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,14 +13,21 @@
     reason = "a test that cannot go on is to fail where it stands, and to say its figures"
 )]
 
+mod bodies;
 mod bots;
 mod connections;
 mod daemon;
 mod discord;
+mod guides;
 mod handler;
+mod hosts;
+mod pinning;
 mod process;
 mod proxies;
 mod raw;
 mod relay;
 mod requests;
+mod setup;
+mod sites;
+mod tls;
 mod volume;

@@ -1,4 +1,4 @@
-//! The real proxies, with the site files that ship.
+//! The real proxies: each runs a site file that it is given.
 
 use std::fmt;
 use std::fs;
@@ -7,13 +7,24 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::daemon::Upstream;
 use crate::process::{self, Process, free_port};
+use crate::sites;
 
-/// Which proxy.
+/// A proxy that site files ship for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proxy {
     Nginx,
     Apache,
+}
+
+/// Any proxy that the tests run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Server {
+    Nginx,
+    Apache,
+    Caddy,
+    HaProxy,
 }
 
 /// A proxy that is running.
@@ -25,28 +36,42 @@ pub(crate) struct Front {
 }
 
 impl Proxy {
-    /// Starts the proxy in front of that port of 127.0.0.1.
-    pub(crate) async fn in_front_of(self, upstream: u16) -> Front {
-        let (folder, port) = (process::folder(), free_port());
-        let command = match self {
-            Self::Nginx => nginx(folder.path(), port, upstream),
-            Self::Apache => apache(folder.path(), port, upstream),
-        };
-        let log = folder.path().join("error.log");
-        Front { port, process: Process::start(self.name(), command, &log, port).await, _folder: folder }
+    /// Starts the proxy in front of the daemon, with the site file for this way to it.
+    pub(crate) async fn in_front_of(self, upstream: &Upstream) -> Front {
+        let port = free_port();
+        self.server().start(port, &sites::shipped(self, port, upstream)).await
     }
 
-    fn name(self) -> &'static str {
+    pub(crate) fn server(self) -> Server {
         match self {
-            Self::Nginx => "nginx",
-            Self::Apache => "apache2",
+            Self::Nginx => Server::Nginx,
+            Self::Apache => Server::Apache,
         }
     }
 }
 
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(match self {
+            Self::Nginx => "Nginx",
+            Self::Apache => "Apache",
+        })
+    }
+}
+
+impl Server {
+    /// Starts the proxy with a site that listens on that port.
+    pub(crate) async fn start(self, port: u16, site: &str) -> Front {
+        let folder = process::folder();
+        fs::write(folder.path().join("site.conf"), site).unwrap();
+        let (name, command) = match self {
+            Self::Nginx => ("nginx", nginx(folder.path())),
+            Self::Apache => ("apache2", apache(folder.path(), port)),
+            Self::Caddy => ("caddy", caddy(folder.path())),
+            Self::HaProxy => ("haproxy", haproxy(folder.path())),
+        };
+        let log = folder.path().join("error.log");
+        Front { port, process: Process::start(name, command, &log, port).await, _folder: folder }
     }
 }
 
@@ -67,18 +92,8 @@ impl Front {
     }
 }
 
-fn nginx(folder: &Path, port: u16, upstream: u16) -> Command {
-    let program = process::program("nginx");
-    let site = site(
-        "nginx/shardless.conf",
-        &[
-            ("server_name bot.example.com;", "server_name 127.0.0.1;".to_owned()),
-            ("listen 80;", format!("listen {port};")),
-            ("listen [::]:80;", format!("listen [::]:{port};")),
-            ("server 127.0.0.1:3000 ", format!("server 127.0.0.1:{upstream} ")),
-        ],
-    );
-    fs::write(folder.join("site.conf"), site).unwrap();
+fn nginx(folder: &Path) -> Command {
+    let mut command = Command::new(process::program("nginx"));
     let folder = folder.display();
     let config = format!(
         "pid {folder}/pid;\n\
@@ -97,25 +112,15 @@ fn nginx(folder: &Path, port: u16, upstream: u16) -> Command {
     );
     let main = format!("{folder}/nginx.conf");
     fs::write(&main, config).unwrap();
-    let mut command = Command::new(program);
     command.args(["-e", "stderr", "-g", "daemon off;", "-c", &main]);
     command
 }
 
 /// The workers are as many as Debian's Apache has.
-fn apache(folder: &Path, port: u16, upstream: u16) -> Command {
-    let program = process::program("apache2");
-    let site = site(
-        "apache/shardless.conf",
-        &[
-            ("ServerName bot.example.com", "ServerName 127.0.0.1".to_owned()),
-            ("<VirtualHost *:80>", format!("<VirtualHost *:{port}>")),
-            ("http://127.0.0.1:3000/", format!("http://127.0.0.1:{upstream}/")),
-        ],
-    );
-    fs::write(folder.join("site.conf"), site).unwrap();
+fn apache(folder: &Path, port: u16) -> Command {
+    let mut command = Command::new(process::program("apache2"));
     let folder = folder.display();
-    let modules = ["mpm_event", "authz_core", "reqtimeout", "proxy", "proxy_http", "headers"];
+    let modules = ["mpm_event", "authz_core", "reqtimeout", "proxy", "proxy_http", "headers", "ssl"];
     let load = |name: &&str| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n");
     let config = format!(
         "ServerRoot {folder}\n\
@@ -137,17 +142,22 @@ fn apache(folder: &Path, port: u16, upstream: u16) -> Command {
     );
     let main = format!("{folder}/httpd.conf");
     fs::write(&main, config).unwrap();
-    let mut command = Command::new(program);
     command.args(["-DFOREGROUND", "-f", &main]);
     command
 }
 
-/// A shipped site file for a test: the domain and the ports are replaced, and nothing else.
-fn site(file: &str, replacements: &[(&str, String)]) -> String {
-    let mut text = fs::read_to_string(process::source(file)).unwrap();
-    for (shipped, ours) in replacements {
-        assert_eq!(text.matches(shipped).count(), 1, "{file} is to have {shipped:?} once");
-        text = text.replace(shipped, ours);
-    }
-    text
+fn caddy(folder: &Path) -> Command {
+    let mut command = Command::new(process::program("caddy"));
+    let main = folder.join("Caddyfile");
+    // Its own port for administration would be the same in every test.
+    fs::write(&main, "{\n\tadmin off\n}\nimport site.conf\n").unwrap();
+    command.args(["run", "--adapter", "caddyfile", "--config"]).arg(main);
+    command.env("HOME", folder).env("XDG_DATA_HOME", folder).env("XDG_CONFIG_HOME", folder);
+    command
+}
+
+fn haproxy(folder: &Path) -> Command {
+    let mut command = Command::new(process::program("haproxy"));
+    command.args(["-db", "-f"]).arg(folder.join("site.conf"));
+    command
 }

@@ -1,8 +1,9 @@
 //! Machines on which `localhost` is not what it is on this one. Each test runs once more, alone, in a network and with an
-//! /etc/hosts of its own; that takes root.
+//! /etc/hosts of its own; that takes root, or sudo that asks for no password.
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, ToSocketAddrs};
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use crate::daemon::{Daemon, Settings, Way};
@@ -32,11 +33,11 @@ fn is_inside(name: &str, hosts: &str, prepare: &str) -> bool {
     let file = folder.path().join("hosts");
     fs::write(&file, hosts).unwrap();
     let enter = format!(
-        "mount --bind \"$1\" /etc/hosts && ip link set lo up && {prepare} && exec \"$2\" \"$3\" --exact --nocapture"
+        "mount --bind \"$1\" /etc/hosts && ip link set lo up && {prepare} && exec env {INSIDE}=1 \"$2\" \"$3\" --exact --nocapture"
     );
-    let mut command = Command::new(program("unshare"));
+    let mut command = as_root("unshare");
     command.args(["--net", "--mount", "sh", "-ec", &enter, "sh"]).arg(&file);
-    command.arg(std::env::current_exe().unwrap()).arg(format!("hosts::{name}")).env(INSIDE, "1");
+    command.arg(std::env::current_exe().unwrap()).arg(format!("hosts::{name}"));
     program("ip");
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -48,6 +49,17 @@ fn is_inside(name: &str, hosts: &str, prepare: &str) -> bool {
     );
     print!("{said}");
     false
+}
+
+/// A program with root's rights: as it is for root, by sudo for others.
+fn as_root(name: &str) -> Command {
+    let program = program(name);
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        return Command::new(program);
+    }
+    let mut command = Command::new(process::program("sudo"));
+    command.arg("-n").arg(program);
+    command
 }
 
 /// Every proxy finds the daemon, however it is set up.

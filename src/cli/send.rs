@@ -11,6 +11,7 @@ use clap::builder::NonEmptyStringValueParser;
 use super::KEY_FILE;
 use crate::clock::{Clock, SystemClock};
 use crate::discord::interaction::Interaction;
+use crate::pem;
 use crate::rehearsal::payload::CommandOption;
 use crate::rehearsal::signer::SignerError;
 use crate::rehearsal::stand_in::Signed;
@@ -60,6 +61,9 @@ pub(super) struct Options {
     /// The development key to sign with, from `shardless keygen` [default: shardless-dev.key, else a throw-away key]
     #[arg(long, value_name = "FILE", env = "SHARDLESS_KEY")]
     key: Option<PathBuf>,
+    /// For https: trust this certificate too, such as the daemon's self-signed.pem
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Sign wrongly, as Discord does from time to time; 401 is the right answer
     #[arg(long)]
     forge: bool,
@@ -104,7 +108,11 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let signer = signer(options.key.as_deref())?;
-    let stand_in = StandIn::new(signer, Arc::new(SystemClock))?;
+    let certificates = match &options.ca {
+        Some(path) => pem::read(path).with_context(|| format!("cannot use {}", path.display()))?.certificates,
+        None => Vec::new(),
+    };
+    let stand_in = StandIn::trusting(certificates, signer, Arc::new(SystemClock))?;
     let payload = payload(options)?;
     let mut signed = stand_in.sign(&payload);
     let mut expectation = Expectation::Callback;

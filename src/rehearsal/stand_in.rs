@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use reqwest::redirect::Policy;
+use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 
 use super::{Payload, Signer};
@@ -57,9 +58,25 @@ impl StandIn {
     ///
     /// If the HTTP client cannot be set up.
     pub fn new(signer: Signer, clock: Arc<dyn Clock>) -> Result<Self, SendError> {
+        Self::trusting(Vec::new(), signer, clock)
+    }
+
+    /// The same, for endpoints whose certificate is one of these or signed by one, besides those that the system trusts.
+    ///
+    /// # Errors
+    ///
+    /// If the HTTP client cannot be set up, or a certificate cannot be used.
+    pub fn trusting(
+        certificates: Vec<CertificateDer<'_>>,
+        signer: Signer,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SendError> {
         // A provider that is installed already does as well.
         _ = rustls::crypto::ring::default_provider().install_default();
+        let certificates = certificates.iter().map(|der| reqwest::Certificate::from_der(der));
+        let certificates = certificates.collect::<Result<Vec<_>, _>>()?;
         let client = reqwest::Client::builder()
+            .tls_certs_merge(certificates)
             .no_proxy()
             .redirect(Policy::none())
             .referer(false)

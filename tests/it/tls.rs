@@ -112,6 +112,27 @@ async fn what_is_neither_tls_nor_http_is_not_taken_for_http() {
     until("it is counted", || async { daemon.metric(counted) == 1.0 }).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn send_trusts_the_certificate_that_it_is_given_and_no_stranger() {
+    let (state, handler) = (tempfile::tempdir().unwrap(), Handler::fine().await);
+    let daemon = Binary::serve(&self_signed(&state), "", &handler.url()).await;
+    let url = format!("https://localhost:{}/interactions", daemon.address.port());
+    let key = daemon.key_file();
+    let send = |more: &[&str]| {
+        let output = command().args(["send", &url, "--key"]).arg(&key).args(more).output().unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let certificate = state.path().join("self-signed.pem");
+    let (code, said) = send(&["--command", "roll", "--ca", certificate.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = send(&[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("certificate"), "{said}");
+    let (code, said) = send(&["--ca", "/no/such.pem"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("cannot use /no/such.pem"), "{said}");
+}
+
 /// One that never finishes its handshake holds nothing up, and goes.
 #[tokio::test]
 async fn handshakes_are_bounded_and_off_the_accept_loop() {

@@ -97,6 +97,11 @@ pub enum Cause {
     /// No connection.
     #[error("cannot connect ({0}); is the bot running, and is `handler` its address?")]
     Connect(String),
+    /// A connection, but not to whom it should be.
+    #[error(
+        "cannot trust who answers ({0}); its certificate must be for that name, and signed by `ca` or by one that the system trusts"
+    )]
+    Trust(String),
     /// A connection, but no whole answer.
     #[error("the connection broke before the answer was whole ({0})")]
     Broken(String),

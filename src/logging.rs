@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
 
 use tracing::level_filters::LevelFilter;
-use tracing::{debug, error, info, warn};
+use tracing::{Level, debug, error, info, warn};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
@@ -115,19 +115,28 @@ pub fn refusal(flood: &Flood, now: tokio::time::Instant, line: Refused<'_>) {
     }
 }
 
-/// The line of a connection that ended by its peer's fault: one that the operator can mend, or else for debugging.
-pub fn connection(
-    flood: &Flood,
-    now: tokio::time::Instant,
-    reason: &'static str,
-    peer: IpAddr,
-    advice: Option<&'static str>,
-) {
-    match advice {
-        Some(advice) if flood.lets_through(reason, now) => warn!(reason, %peer, "{advice}"),
-        Some(_) => {}
-        None => debug!(reason, %peer, "connection ended"),
+/// The line of a connection that ended by its peer's fault; a flood of them is summed up.
+pub fn connection(flood: &Flood, now: tokio::time::Instant, line: &Ended<'_>) {
+    let Ended { level, reason, peer, text } = *line;
+    match level {
+        Level::WARN if flood.lets_through(reason, now) => warn!(reason, %peer, "{text}"),
+        Level::INFO if flood.lets_through(reason, now) => info!(reason, %peer, "{text}"),
+        Level::WARN | Level::INFO => {}
+        _ => debug!(reason, %peer, "{text}"),
     }
+}
+
+/// What is said of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended<'a> {
+    /// How much it matters: a warning for what the operator should mend.
+    pub level: Level,
+    /// A word for why.
+    pub reason: &'static str,
+    /// The other end.
+    pub peer: IpAddr,
+    /// Why, in a sentence, and what to do.
+    pub text: &'a str,
 }
 
 /// What is said of a refused request.
@@ -175,7 +184,7 @@ mod tests {
     fn captured(format: LogFormat, what: impl FnOnce()) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
-        let log = Log { format, level: tracing::Level::INFO };
+        let log = Log { format, level: Level::INFO };
         tracing::subscriber::with_default(subscriber(log, false, move || writer.clone()), what);
         String::from_utf8(captured.0.lock().unwrap().clone()).unwrap()
     }

@@ -90,7 +90,9 @@ fn path(path: Spanned<AbsolutePath>) -> PathBuf {
 fn read_tls(notes: &Notes, mut table: Table<'_, '_>, is_there: bool) -> Option<Tls> {
     let span = table.span.clone();
     let has_files = table.has("certificate") || table.has("key");
-    let self_signed = table.or("self_signed", false);
+    let is_chosen = table.has("self_signed");
+    let choice_is_sound = table.optional::<bool>("self_signed").map(Spanned::into_inner);
+    let self_signed = choice_is_sound.unwrap_or_default();
     let tls = if has_files {
         let certificate = table.required("certificate", "the certificate that belongs to `key`").map(path);
         let key = table.required("key", "the private key that belongs to `certificate`").map(path);
@@ -104,7 +106,7 @@ fn read_tls(notes: &Notes, mut table: Table<'_, '_>, is_there: bool) -> Option<T
         "write self_signed = true, or certificate and key; without [tls] the port is plain HTTP, for a proxy";
     if is_there && self_signed && has_files {
         notes.wrong(span, "`tls` names a certificate, and asks for a self-signed one too", choice);
-    } else if is_there && !self_signed && !has_files {
+    } else if is_there && !self_signed && !has_files && is_chosen == choice_is_sound.is_some() {
         notes.missing(span, "`tls` says nothing of a certificate", choice);
     }
     tls
@@ -120,8 +122,14 @@ fn read_handlers(notes: &Notes, table: Table<'_, '_>, listen: &Listen) -> Handle
         }
         let advice = "where it listens: urls = [\"http://127.0.0.1:8080/interactions\"]";
         let urls = table.required::<HandlerUrls>("urls", advice);
-        let ca = table.optional("ca").map(path);
+        let ca = table.optional("ca");
         table.finish(|_| None);
+        let is_https = urls.as_ref().is_none_or(|urls| urls.get_ref().iter().any(HandlerUrl::is_https));
+        if let Some(ca) = ca.as_ref().filter(|_| !is_https) {
+            let what = format!("`handlers.{}.ca` has nothing to check", name.get_ref());
+            notes.wrong(ca.span(), what, "it is for handlers over https://, and this one has none");
+        }
+        let ca = ca.map(path);
         let key = format!("handlers.{}.urls", name.get_ref());
         let urls = urls
             .filter(|urls| urls.get_ref().iter().all(|url| is_other(notes, &key, url, urls.span(), listen)));

@@ -173,8 +173,12 @@ fn a_handler_by_name_has_its_replicas() {
         ("[handlers.music]\nurls = [\"x\"]\n", "`handlers.music.urls` cannot have this value"),
         ("[handlers.music]\nurls = [\"http://127.0.0.1:3000/\"]\n", "is shardless itself"),
         (
-            "[handlers.music]\nurls = [\"http://127.0.0.1:1/\"]\nca = \"ca.pem\"\n",
+            "[handlers.music]\nurls = [\"https://127.0.0.1:1/\"]\nca = \"ca.pem\"\n",
             "expected an absolute path",
+        ),
+        (
+            "[handlers.music]\nurls = [\"http://127.0.0.1:1/\"]\nca = \"/ca.pem\"\n",
+            "it is for handlers over https://",
         ),
     ] {
         let mistakes = mistakes(&format!("{named}{table}"));
@@ -190,6 +194,7 @@ fn a_handler_by_name_has_its_replicas() {
     "[tls]\nself_signed = true\ncertificate = \"/a.pem\"\nkey = \"/a.key\"\n",
     "asks for a self-signed one too"
 )]
+#[case::no_bool("[tls]\nself_signed = \"yes\"\n", "expected true or false")]
 #[case::relative("[tls]\ncertificate = \"a.pem\"\nkey = \"/a.key\"\n", "expected an absolute path")]
 fn tls_has_exactly_one_certificate(#[case] table: &str, #[case] words: &str) {
     let mistakes = mistakes(&format!("{}{table}", filled(MINIMAL)));

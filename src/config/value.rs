@@ -95,7 +95,8 @@ impl HandlerUrl {
         let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
         let is_own =
             |ip: IpAddr| own.iter().any(|own| *own == ip || own.is_unspecified() && ip.is_loopback());
-        let is_here = ip.map_or(host == "localhost" && own.iter().any(is_loopback), is_own);
+        let is_here =
+            ip.map_or(host.eq_ignore_ascii_case("localhost") && own.iter().any(is_loopback), is_own);
         let default = if self.is_https() { 443 } else { 80 };
         let has_port = is_here && self.uri.port_u16().unwrap_or(default) == listen.port;
         if self.socket.is_some() { self.socket == listen.unix_socket } else { has_port }

@@ -20,8 +20,10 @@ use tower_service::Service;
 use crate::config::HandlerUrl;
 use crate::pem;
 
-/// For one connection to a handler.
+/// For one TCP connection to a handler.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
+/// The same with the TLS handshake that follows.
+const TLS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a handler that is reached over TLS cannot be trusted.
 #[derive(Debug, Error)]
@@ -114,7 +116,8 @@ impl Service<Uri> for Connector {
             }
             Self::Tls(tls) => {
                 let connecting = tls.call(uri);
-                Box::pin(async { Ok(Stream::Tls(Box::new(connecting.await?))) })
+                let connecting = tokio::time::timeout(TLS_TIMEOUT, connecting);
+                Box::pin(async { Ok(Stream::Tls(Box::new(connecting.await??))) })
             }
             Self::Unix(socket) => {
                 let socket = socket.clone();

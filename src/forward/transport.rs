@@ -45,7 +45,9 @@ impl Transport {
     pub(super) async fn send(&self, forwarding: Forwarding) -> Result<Answer, CallError> {
         let response = self.client.request(request(self.url.uri(), forwarding)).await.map_err(|error| {
             let reason = innermost(&error);
-            if error.is_connect() {
+            if error.is_connect() && reason.contains("certificate") {
+                CallError::not_sent(Cause::Trust(reason))
+            } else if error.is_connect() {
                 CallError::not_sent(Cause::Connect(reason))
             } else {
                 CallError::maybe_read(Cause::Broken(reason))

@@ -21,11 +21,12 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tracing::Level;
 
 use super::Connections;
 use super::listener::Accepted;
 use crate::gateway::Arrival;
-use crate::logging;
+use crate::logging::{self, Ended};
 use crate::metrics::{Metrics, Reason};
 use phases::{Overdue, Phases, Watched, linger};
 
@@ -124,7 +125,9 @@ impl Connections {
     fn note(&self, fault: Fault, peer: IpAddr) {
         let reason = fault.reason();
         self.shared.metrics.connection_faults.get_or_create(&Reason { reason }).inc();
-        logging::connection(&self.shared.flood, self.shared.clock.now(), reason, peer, fault.advice());
+        let (level, text) = fault.text();
+        let line = Ended { level, reason, peer, text: &text };
+        logging::connection(&self.shared.flood, self.shared.clock.now(), &line);
     }
 
     async fn answer(
@@ -145,7 +148,7 @@ impl Connections {
 }
 
 /// What a peer did, or failed to do, that ended its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     MalformedHttp,
     BrokenOff,
@@ -153,13 +156,13 @@ pub(super) enum Fault {
     SlowReader,
     TlsOnPlainPort,
     HttpOnTlsPort,
-    Handshake,
+    Handshake(String),
     SlowHandshake,
 }
 
 impl Fault {
     /// A word for metrics and logs.
-    fn reason(self) -> &'static str {
+    fn reason(&self) -> &'static str {
         match self {
             Self::MalformedHttp => "malformed_http",
             Self::BrokenOff => "broken_off",
@@ -167,21 +170,28 @@ impl Fault {
             Self::SlowReader => "slow_reader",
             Self::TlsOnPlainPort => "tls_on_plain_port",
             Self::HttpOnTlsPort => "http_on_tls_port",
-            Self::Handshake => "handshake",
+            Self::Handshake(_) => "handshake",
             Self::SlowHandshake => "slow_handshake",
         }
     }
 
-    /// What the operator should do about it, where there is something to do.
-    fn advice(self) -> Option<&'static str> {
+    /// How much it matters to the operator, and what to do about it.
+    fn text(&self) -> (Level, String) {
         match self {
             Self::TlsOnPlainPort => {
-                Some("TLS came to this port, which is plain HTTP: let the proxy use http://, or set [tls]")
+                let text = "TLS came to where plain HTTP is spoken: let the proxy use http://, or set [tls]";
+                (Level::WARN, text.to_owned())
             }
-            Self::HttpOnTlsPort => Some(
-                "plain HTTP came to this port, which speaks TLS: let the proxy use https://, or remove [tls]",
-            ),
-            _ => None,
+            Self::HttpOnTlsPort => {
+                let text =
+                    "plain HTTP came to where TLS is spoken: let the proxy use https://, or remove [tls]";
+                (Level::WARN, text.to_owned())
+            }
+            Self::Handshake(why) => {
+                let text = "if it is the proxy's, does it trust the certificate that is served now?";
+                (Level::INFO, format!("a TLS handshake failed: {why}; {text}"))
+            }
+            _ => (Level::DEBUG, "connection ended".to_owned()),
         }
     }
 }
@@ -203,14 +213,16 @@ async fn handshake(
     let handshake = async {
         let mut first = [0];
         match stream.peek(&mut first).await {
-            Ok(1) if first == [TLS_HANDSHAKE] => tls.accept(stream).await.map_err(|_| Fault::Handshake),
+            Ok(1) if first == [TLS_HANDSHAKE] => {
+                tls.accept(stream).await.map_err(|error| Fault::Handshake(error.to_string()))
+            }
             // A method begins with a capital letter; anything else is neither.
             Ok(1) if first.iter().all(u8::is_ascii_uppercase) => {
                 _ = stream.write_all(NOT_TLS).await;
                 _ = linger(&mut stream).await;
                 Err(Fault::HttpOnTlsPort)
             }
-            Ok(1) => Err(Fault::Handshake),
+            Ok(1) => Err(Fault::Handshake("what came is no TLS".to_owned())),
             _ => Err(Fault::BrokenOff),
         }
     };

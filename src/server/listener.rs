@@ -27,10 +27,10 @@ pub(super) enum Accepted {
 
 /// An address that cannot be listened on.
 #[derive(Debug, Error)]
-#[error("cannot listen on {address}: {source}{hint}")]
+#[error("cannot listen on {address}: {reason}{hint}")]
 pub struct BindError {
     address: String,
-    source: io::Error,
+    reason: io::Error,
     hint: &'static str,
 }
 

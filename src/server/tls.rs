@@ -18,6 +18,8 @@ use crate::pem;
 /// A certificate is warned of when it ends sooner.
 const ENDS_SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+const RENEW: &str = "renew it (a self-signed one by removing both files, a restart, and the new one for the proxies that pin it)";
+
 /// A certificate with its key, ready to be served.
 pub struct ServerTls {
     /// For the listener.
@@ -44,6 +46,10 @@ pub enum TlsError {
         "{certificate} and {key} do not belong together ({reason}); the server's own certificate must come first in its file"
     )]
     Mismatch { certificate: String, key: String, reason: rustls::Error },
+    #[error(
+        "{key} holds a private key that cannot be used ({reason}); ECDSA P-256 or RSA 2048, not encrypted, will do"
+    )]
+    BadKey { key: String, reason: rustls::Error },
     #[error("{key} is a private key that everyone can read: chmod o= {key}")]
     KeyIsOpen { key: String },
     #[error("a self-signed certificate needs a folder to be kept in: set `state_dir`")]
@@ -96,10 +102,12 @@ impl ServerTls {
         let (chain, private_key) = read_pair(certificate, key)?;
         let warnings = warnings(certificate, &chain, now)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mismatch = |reason| TlsError::Mismatch {
-            certificate: certificate.display().to_string(),
-            key: key.display().to_string(),
-            reason,
+        let (certificate_name, key_name) = (certificate.display().to_string(), key.display().to_string());
+        let mismatch = |reason| match reason {
+            rustls::Error::InconsistentKeys(_) => {
+                TlsError::Mismatch { certificate: certificate_name.clone(), key: key_name.clone(), reason }
+            }
+            reason => TlsError::BadKey { key: key_name.clone(), reason },
         };
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -148,9 +156,9 @@ fn warnings(path: &Path, chain: &[CertificateDer<'_>], now: Duration) -> Result<
     if let Some(leaf) = parsed.first() {
         let left = leaf.validity().not_after.timestamp().saturating_sub(now);
         if left <= 0 {
-            warnings.push(format!("the certificate in {name} has expired: clients refuse it"));
+            warnings.push(format!("the certificate in {name} has expired: clients refuse it; {RENEW}"));
         } else if left < i64::try_from(ENDS_SOON.as_secs()).unwrap_or(i64::MAX) {
-            warnings.push(format!("the certificate in {name} ends in {} days: renew it", left / 86_400));
+            warnings.push(format!("the certificate in {name} ends in {} days: {RENEW}", left / 86_400));
         }
         if leaf.validity().not_before.timestamp() > now {
             warnings

@@ -83,6 +83,22 @@ async fn replicas_are_tried_until_one_is_there() {
     assert_eq!(there.calls(), 1);
 }
 
+/// One that takes the connection and never shakes hands costs its time, not the interaction.
+#[tokio::test]
+async fn a_replica_that_hangs_in_its_handshake_is_followed_by_the_next() {
+    let signed = Signed::for_days(90);
+    let (port, serving) = tls_handler(&signed).await;
+    let sink = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let handlers = format!(
+        "[handlers.bot]\nurls = [\"https://localhost:{}/\", \"https://localhost:{port}/\"]\nca = \"{}\"\n",
+        sink.local_addr().unwrap().port(),
+        signed.path("root.pem").display()
+    );
+    let daemon = TestDaemon::before(&handlers, "", "bot").await;
+    assert_eq!(daemon.send(&daemon.command()).await.status, 200);
+    serving.abort();
+}
+
 #[tokio::test]
 async fn both_sides_work_over_unix_sockets() {
     let folder = tempfile::tempdir().unwrap();

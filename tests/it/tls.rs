@@ -2,9 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore};
+use shardless::clock::{Clock, SystemClock};
+use shardless::rehearsal::{Author, StandIn};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -63,6 +66,33 @@ async fn a_self_signed_certificate_is_made_once_and_holds_for_every_local_name()
     assert!(
         connect(&client(&certificate, rustls::ALL_VERSIONS), again.address.port(), "localhost").await.is_ok()
     );
+}
+
+/// Several daemons that start at once on one folder: there is one pair in the end, whole, whoever made it.
+#[test]
+fn a_race_for_the_first_start_leaves_one_sound_pair() {
+    for _ in 0..5 {
+        let state = tempfile::tempdir().unwrap();
+        let racers: Vec<_> = (0..4)
+            .map(|_| {
+                let settings = self_signed(&state);
+                std::thread::spawn(move || run(&settings))
+            })
+            .collect();
+        racers.into_iter().for_each(|racer| _ = racer.join().unwrap());
+        let [(code, said), _] = run(&self_signed(&state));
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_trust_the_certificate_is_told_of_in_the_log() {
+    let (state, stranger) = (tempfile::tempdir().unwrap(), Signed::for_days(90));
+    let daemon = Binary::serve(&self_signed(&state), "", "http://127.0.0.1:9/").await;
+    let client = client(&stranger.path("root.pem"), rustls::ALL_VERSIONS);
+    assert!(connect(&client, daemon.address.port(), "localhost").await.is_err());
+    daemon.until_log("a TLS handshake failed: received fatal alert: UnknownCA").await;
 }
 
 #[tokio::test]
@@ -152,7 +182,8 @@ async fn handshakes_are_bounded_and_off_the_accept_loop() {
     let counted = "shardless_connection_faults_total{reason=\"slow_handshake\"}";
     until("all are cut off", || async { daemon.metric(counted) == 50.0 }).await;
     for mut stream in slow {
-        assert!(matches!(stream.read(&mut [0; 16]).await, Ok(_) | Err(_)));
+        let end = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut [0; 16])).await;
+        assert!(matches!(end, Ok(Ok(0) | Err(_))), "{end:?}");
     }
 }
 
@@ -164,6 +195,13 @@ async fn an_own_certificate_is_served_with_its_chain() {
     let mut stream = connect(&client, daemon.address.port(), "localhost").await.unwrap();
     stream.write_all(&with_length(&daemon.command())).await.unwrap();
     assert!(read_answer(&mut stream).await.starts_with("http/1.1 200"));
+}
+
+/// The status of a command.
+async fn roll(daemon: &Binary) -> u16 {
+    let discord = StandIn::new(daemon.signer.clone(), Arc::new(SystemClock)).unwrap();
+    let payload = Author::new(SystemClock.unix_time(), 0).command("roll", &[]);
+    discord.send(&daemon.url(), &discord.sign(&payload)).await.unwrap().status.as_u16()
 }
 
 /// `check` and `serve` with these settings: exit status and all that they say.
@@ -242,18 +280,20 @@ fn check_makes_no_certificate_and_half_a_pair_is_left_alone() {
 async fn the_wrong_protocol_is_one_warning_that_says_which_it_is() {
     let handler = Handler::fine().await;
     let daemon = Binary::serve("", "", &handler.url()).await;
+    let signed = Signed::for_days(90);
+    let client = client(&signed.path("root.pem"), rustls::ALL_VERSIONS);
     for _ in 0..50 {
-        let mut stream = TcpStream::connect(daemon.address).await.unwrap();
-        stream.write_all(b"\x16\x03\x01\x02\0\x01\0\r\n\r\n").await.unwrap();
-        stream.shutdown().await.unwrap();
-        _ = stream.read_to_end(&mut Vec::new()).await;
+        assert!(connect(&client, daemon.address.port(), "localhost").await.is_err());
     }
-    daemon.until_log("TLS came to this port, which is plain HTTP: let the proxy use http://").await;
+    daemon.until_log("TLS came to where plain HTTP is spoken: let the proxy use http://").await;
+    assert_eq!(roll(&daemon).await, 200);
+    let lines = daemon.log().matches("TLS came").count();
+    assert!((1..=20).contains(&lines), "{lines} lines");
 
     let state = tempfile::tempdir().unwrap();
     let daemon = Binary::serve(&self_signed(&state), "", &handler.url()).await;
     daemon.until_log("the port speaks TLS with the certificate in").await;
     let mut stream = TcpStream::connect(daemon.address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    daemon.until_log("plain HTTP came to this port, which speaks TLS: let the proxy use https://").await;
+    daemon.until_log("plain HTTP came to where TLS is spoken: let the proxy use https://").await;
 }

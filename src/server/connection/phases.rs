@@ -199,7 +199,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        match ready!(Pin::new(&mut self.stream).poll_read(context, buffer)) {
+            // Many clients end TLS without saying so; a body that is cut off shows by its length or its last chunk.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(())),
+            read => read?,
+        }
         if let Some(new) = buffer.filled().get(before..).filter(|new| !new.is_empty()) {
             self.phases.bytes_came(new);
         }
@@ -248,13 +252,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Ends our side, then reads what the client still sends until it ends too, or for a while.
+    /// Ends our side, then reads what the client still sends until it ends too, or for a while. How that goes is nobody's
+    /// fault: an error here would take the place of the one that ended the connection.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let lingering = match &mut this.lingering {
             Some(lingering) => lingering,
             none => {
-                ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+                if ready!(Pin::new(&mut this.stream).poll_shutdown(context)).is_err() {
+                    return Poll::Ready(Ok(()));
+                }
                 this.phases.is_over();
                 none.insert(Box::pin(tokio::time::sleep(LINGER)))
             }
@@ -262,7 +269,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         if lingering.as_mut().poll(context).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        poll_discard(&mut this.stream, context)
+        poll_discard(&mut this.stream, context).map(|_| Ok(()))
     }
 }
 

@@ -38,9 +38,9 @@ pub(super) fn bind(listen: &Listen) -> Result<Vec<TcpListener>, BindError> {
             }
             // A machine without IPv6 has one loopback address.
             Err(_) if is_absent(ip, listen) => info!("no IPv6 on this machine: listening on 127.0.0.1 alone"),
-            Err(source) => {
-                let hint = hint(&source);
-                return Err(BindError { address: address.to_string(), source, hint });
+            Err(reason) => {
+                let hint = hint(&reason);
+                return Err(BindError { address: address.to_string(), reason, hint });
             }
         }
     }

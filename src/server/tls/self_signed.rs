@@ -37,7 +37,11 @@ impl Pair {
             present: present.display().to_string(),
             missing: missing.display().to_string(),
         };
-        match (self.certificate.exists(), self.key.exists()) {
+        let is_there = |path: &Path| {
+            let unreadable = |source| TlsError::Unreadable { path: path.display().to_string(), source };
+            path.try_exists().map_err(unreadable)
+        };
+        match (is_there(&self.certificate)?, is_there(&self.key)?) {
             (true, true) => Ok(true),
             (false, false) => Ok(false),
             (true, false) => Err(half(&self.certificate, &self.key)),
@@ -59,6 +63,8 @@ impl Pair {
         // The certificate last: a crash in between leaves a key alone, which is named at the next start.
         write_new(&self.key, 0o600, &key.serialize_pem())?;
         write_new(&self.certificate, 0o644, &certificate.pem())?;
+        // The names too are to outlive a loss of power: proxies pin what they have seen once.
+        fs::File::open(&self.folder)?.sync_all()?;
         Ok(())
     }
 }
@@ -88,13 +94,17 @@ fn params(address: &Address, now: Duration) -> Result<CertificateParams, Box<dyn
     Ok(params)
 }
 
-/// Whole or not at all, and never over a file that is there.
+/// Whole or not at all, and never over a file that is there: of two that start at once, one gets its key in place, and the
+/// other ends with an error before it comes to the certificate.
 fn write_new(path: &Path, mode: u32, text: &str) -> io::Result<()> {
-    let unfinished = path.with_extension("new");
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(format!(".{}", std::process::id()));
+    let unfinished = PathBuf::from(unfinished);
     _ = fs::remove_file(&unfinished);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&unfinished)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::hard_link(&unfinished, path)?;
-    fs::remove_file(&unfinished)
+    let linked = fs::hard_link(&unfinished, path);
+    fs::remove_file(&unfinished)?;
+    linked
 }

@@ -106,7 +106,7 @@ impl Connections {
             // In this order: what happens on the connection decides what is overdue.
             tokio::select! {
                 biased;
-                result = &mut http => break result.err().map(|error| fault(&error, &phases)),
+                result = &mut http => break result.err().map(|error| fault_of(&error, &phases)),
                 fault = &mut overdue => break fault,
                 _ = &mut stopped, if !stopping => {
                     stopping = true;
@@ -196,7 +196,7 @@ impl Fault {
     }
 }
 
-fn fault(error: &hyper::Error, phases: &Phases) -> Fault {
+fn fault_of(error: &hyper::Error, phases: &Phases) -> Fault {
     match error {
         error if error.is_parse() && phases.began_with(TLS_HANDSHAKE) => Fault::TlsOnPlainPort,
         error if error.is_parse() => Fault::MalformedHttp,

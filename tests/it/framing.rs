@@ -276,13 +276,14 @@ async fn each_refusal_is_counted_by_its_reason() {
         read_answer(&mut stream).await;
         assert_eq!(daemon.refusals(reason), 1.0, "{reason}");
     }
-    // Sent by someone who is gone before there is an answer.
+    // Sent by someone who goes without reading all of the answer, which resets the connection.
     for (bytes, reason) in [
         (&b"\x16\x03\x01\x02\0\x01\0\r\n\r\n"[..], "tls_on_plain_port"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "malformed_http"),
     ] {
         let mut stream = TcpStream::connect(daemon.address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
+        _ = stream.read(&mut [0; 5]).await;
         drop(stream);
         let counted = format!("shardless_connection_faults_total{{reason=\"{reason}\"}}");
         until(reason, || async { daemon.metric(&counted) == 1.0 }).await;

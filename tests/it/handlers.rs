@@ -214,6 +214,17 @@ async fn nothing_in_time_is_the_error_message_and_the_handlers_call_goes_on() {
 }
 
 #[tokio::test]
+async fn a_late_call_leaves_its_place_to_the_next() {
+    let (handler, gate) = Handler::gated().await;
+    let daemon = TestDaemon::with("[limits]\nin_flight = 1", "answer_within = \"100ms\"", handler).await;
+    for _ in 0..3 {
+        let exchange = daemon.send(&daemon.command()).await;
+        assert_eq!(exchange.status, 504, "late, not shed");
+    }
+    gate.add_permits(3);
+}
+
+#[tokio::test]
 async fn late_calls_are_bounded_too() {
     let (handler, gate) = Handler::gated().await;
     let daemon = TestDaemon::with("[limits]\ndeferred = 1", "answer_within = \"100ms\"", handler).await;

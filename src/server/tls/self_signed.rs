@@ -108,3 +108,18 @@ fn write_new(path: &Path, mode: u32, text: &str) -> io::Result<()> {
     fs::remove_file(&unfinished)?;
     linked
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("self-signed.key");
+        write_new(&path, 0o600, "first").unwrap();
+        assert_eq!(write_new(&path, 0o600, "second").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

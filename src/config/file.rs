@@ -68,7 +68,7 @@ fn read(notes: &Notes, document: DeTable<'_>, end: usize) -> Option<Config> {
         unix_socket: top.optional("unix_socket").map(path),
     };
     let state_dir = StateDir(top.optional("state_dir").map(path));
-    let has_tls = top.has("tls");
+    let has_tls = top.has_table("tls");
     let tls = read_tls(notes, top.table("tls"), has_tls);
     let limits = read_limits(top.table("limits"));
     let replay = read_replay(top.table("replay"));
@@ -90,9 +90,11 @@ fn path(path: Spanned<AbsolutePath>) -> PathBuf {
 fn read_tls(notes: &Notes, mut table: Table<'_, '_>, is_there: bool) -> Option<Tls> {
     let span = table.span.clone();
     let has_files = table.has("certificate") || table.has("key");
-    let is_chosen = table.has("self_signed");
-    let choice_is_sound = table.optional::<bool>("self_signed").map(Spanned::into_inner);
-    let self_signed = choice_is_sound.unwrap_or_default();
+    let names_self_signed = table.has("self_signed");
+    let given = table.optional::<bool>("self_signed").map(Spanned::into_inner);
+    // A value of the wrong type is a mistake that was noted; that nothing was chosen does not follow.
+    let is_readable = !names_self_signed || given.is_some();
+    let self_signed = given.unwrap_or_default();
     let tls = if has_files {
         let certificate = table.required("certificate", "the certificate that belongs to `key`").map(path);
         let key = table.required("key", "the private key that belongs to `certificate`").map(path);
@@ -106,7 +108,7 @@ fn read_tls(notes: &Notes, mut table: Table<'_, '_>, is_there: bool) -> Option<T
         "write self_signed = true, or certificate and key; without [tls] the port is plain HTTP, for a proxy";
     if is_there && self_signed && has_files {
         notes.wrong(span, "`tls` names a certificate, and asks for a self-signed one too", choice);
-    } else if is_there && !self_signed && !has_files && is_chosen == choice_is_sound.is_some() {
+    } else if is_there && !self_signed && !has_files && is_readable {
         notes.missing(span, "`tls` says nothing of a certificate", choice);
     }
     tls

@@ -69,6 +69,10 @@ impl<'n, 't> Table<'n, 't> {
         Self { notes, prefix, span, entries: entries.collect(), known: Vec::new() }
     }
 
+    pub(super) fn has_table(&self, key: &str) -> bool {
+        self.entries.iter().any(|(name, value)| name.get_ref() == key && value.get_ref().is_table())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -225,6 +225,12 @@ fn a_handler_on_the_same_port_of_another_address_is_another_program() {
 }
 
 #[test]
+fn a_value_in_the_place_of_a_table_is_one_mistake() {
+    let mistakes = mistakes(&format!("tls = true\n{}", filled(MINIMAL)));
+    assert!(mistakes.contains("`tls` must be a table") && mistakes.contains("1 mistake"), "{mistakes}");
+}
+
+#[test]
 fn several_applications_stand_side_by_side_but_not_on_one_path() {
     let first = filled(MINIMAL);
     let second = first.split_once("[apps.mybot]").unwrap().1;

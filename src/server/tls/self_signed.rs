@@ -60,9 +60,12 @@ impl Pair {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let certificate = params(address, now)?.self_signed(&key)?;
         fs::DirBuilder::new().recursive(true).mode(0o750).create(&self.folder)?;
-        // The certificate last: a crash in between leaves a key alone, which is named at the next start.
-        write_new(&self.key, 0o600, &key.serialize_pem())?;
-        write_new(&self.certificate, 0o644, &certificate.pem())?;
+        let key = Unplaced::write(&self.key, 0o600, &key.serialize_pem())?;
+        let certificate = Unplaced::write(&self.certificate, 0o644, &certificate.pem())?;
+        // Both are whole on disk before either has its name, so a crash hardly finds a time to leave half a pair. Of two
+        // daemons that start at once, one gets its key in place, and the other does not come to the certificate.
+        key.place()?;
+        certificate.place()?;
         // The names too are to outlive a loss of power: proxies pin what they have seen once.
         fs::File::open(&self.folder)?.sync_all()?;
         Ok(())
@@ -94,19 +97,34 @@ fn params(address: &Address, now: Duration) -> Result<CertificateParams, Box<dyn
     Ok(params)
 }
 
-/// Whole or not at all, and never over a file that is there: of two that start at once, one gets its key in place, and the
-/// other ends with an error before it comes to the certificate.
-fn write_new(path: &Path, mode: u32, text: &str) -> io::Result<()> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(format!(".{}", std::process::id()));
-    let unfinished = PathBuf::from(unfinished);
-    _ = fs::remove_file(&unfinished);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&unfinished)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    let linked = fs::hard_link(&unfinished, path);
-    fs::remove_file(&unfinished)?;
-    linked
+/// A file that is whole on disk, under a name of this process until it is placed; gone if it never is.
+struct Unplaced<'a> {
+    path: PathBuf,
+    place: &'a Path,
+}
+
+impl<'a> Unplaced<'a> {
+    fn write(place: &'a Path, mode: u32, text: &str) -> io::Result<Self> {
+        let mut path = place.as_os_str().to_owned();
+        path.push(format!(".{}", std::process::id()));
+        let unplaced = Self { path: path.into(), place };
+        _ = fs::remove_file(&unplaced.path);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&unplaced.path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        Ok(unplaced)
+    }
+
+    /// Gives it its name, if no file has that already.
+    fn place(&self) -> io::Result<()> {
+        fs::hard_link(&self.path, self.place)
+    }
+}
+
+impl Drop for Unplaced<'_> {
+    fn drop(&mut self) {
+        _ = fs::remove_file(&self.path);
+    }
 }
 
 #[cfg(test)]
@@ -117,8 +135,9 @@ mod tests {
     fn what_is_there_is_never_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("self-signed.key");
-        write_new(&path, 0o600, "first").unwrap();
-        assert_eq!(write_new(&path, 0o600, "second").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        let write = |text| Unplaced::write(&path, 0o600, text).unwrap().place();
+        write("first").unwrap();
+        assert_eq!(write("second").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&path).unwrap(), "first");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

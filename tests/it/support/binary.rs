@@ -14,11 +14,20 @@ use tempfile::TempDir;
 use super::until;
 
 /// The command, with an environment that does not steer it.
+///
+/// It is to end by itself: one that does not is killed, so that its test fails instead of waiting for ever.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_shardless"));
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "30", EXECUTABLE]);
+    undirected(command)
+}
+
+fn undirected(mut command: Command) -> Command {
     command.env_remove("SHARDLESS_CONFIG").env_remove("SHARDLESS_KEY");
     command
 }
+
+const EXECUTABLE: &str = env!("CARGO_BIN_EXE_shardless");
 
 /// `shardless serve` as a process; killed when dropped.
 pub(crate) struct Binary {
@@ -50,7 +59,7 @@ impl Binary {
             "port = 0\n{settings}\n[apps.mybot]\npublic_key = \"{key}\"\nhandler = \"{handler}\"\n{app}\n"
         );
         std::fs::write(&path, text).unwrap();
-        let mut command = command();
+        let mut command = undirected(Command::new(EXECUTABLE));
         command.args(["serve", "--config"]).arg(&path).stderr(Stdio::piped());
         prepare(&mut command);
         let mut child = command.spawn().unwrap();

@@ -7,6 +7,7 @@
 mod check;
 mod demo;
 mod keygen;
+mod probe;
 mod send;
 mod serve;
 
@@ -46,6 +47,8 @@ enum Command {
     Send(Box<send::Options>),
     /// Make a development key pair, for `send`
     Keygen(keygen::Options),
+    /// Look at a public endpoint from outside: can Discord's validation pass, and if not, why?
+    Probe(probe::Options),
 }
 
 #[derive(Debug, clap::Args)]
@@ -64,6 +67,7 @@ impl Cli {
             Command::Demo(options) => demo::run(&options),
             Command::Send(options) => send::run(&options),
             Command::Keygen(options) => keygen::run(&options),
+            Command::Probe(options) => probe::run(&options),
         };
         done.unwrap_or_else(|error| {
             eprintln!("shardless: {error:#}");

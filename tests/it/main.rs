@@ -16,6 +16,7 @@ mod framing;
 mod handlers;
 mod layers;
 mod limits;
+mod probe;
 mod reach;
 mod replay;
 mod serving;

@@ -11,10 +11,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 pub(crate) type Response = http::Response<Full<Bytes>>;
 
@@ -77,6 +80,30 @@ impl Handler {
         F: Fn(Received) -> A + Send + Sync + 'static,
         A: Future<Output = Response> + Send + 'static,
     {
+        Self::serve(port, None, script).await
+    }
+
+    /// The same over TLS, with these certificates.
+    pub(crate) async fn over_tls<F, A>(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        script: F,
+    ) -> Self
+    where
+        F: Fn(Received) -> A + Send + Sync + 'static,
+        A: Future<Output = Response> + Send + 'static,
+    {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        Self::serve(0, Some(TlsAcceptor::from(Arc::new(config))), script).await
+    }
+
+    async fn serve<F, A>(port: u16, tls: Option<TlsAcceptor>, script: F) -> Self
+    where
+        F: Fn(Received) -> A + Send + Sync + 'static,
+        A: Future<Output = Response> + Send + 'static,
+    {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let received = Arc::new(Mutex::new(Vec::new()));
@@ -97,7 +124,17 @@ impl Handler {
                         Ok::<_, hyper::Error>(script(got).await)
                     }
                 });
-                connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                let tls = tls.clone();
+                connections.spawn(async move {
+                    let http = http1::Builder::new();
+                    _ = match tls {
+                        None => http.serve_connection(TokioIo::new(stream), service).await,
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => http.serve_connection(TokioIo::new(stream), service).await,
+                            Err(_) => Ok(()),
+                        },
+                    };
+                });
             }
         });
         Self { address, received, closed: Arc::default(), serving: Some(serving) }

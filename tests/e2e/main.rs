@@ -22,6 +22,7 @@ mod guides;
 mod handler;
 mod hosts;
 mod pinning;
+mod probe;
 mod process;
 mod proxies;
 mod raw;

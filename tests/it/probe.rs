@@ -273,7 +273,7 @@ async fn whoever_answers_in_place_of_the_daemon_is_told(
     let body = "<html>\u{1b}[31m</html>";
     let (server, signed) = server(move |_, _| answer(status, &[(name, value)], body)).await;
     let probed = Probed::trusting(&at(server.port()), &signed.path("root.pem")).await;
-    probed.assert_fails("forged", &[words, "The checks that come after were not made."]);
+    probed.assert_fails("forged", &[words, "The checks after that were not made."]);
     assert_eq!(server.calls(), 1);
 }
 

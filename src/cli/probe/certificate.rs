@@ -120,8 +120,8 @@ fn handshake_failed(error: &io::Error, target: &Target) -> Finding {
         Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => Finding::bad(
             format!("port {port} speaks plain HTTP, not TLS"),
             format!(
-                "Let the proxy speak TLS there (Nginx: listen {port} ssl; Apache: SSLEngine on), or let certbot do it: \
-                 certbot --nginx -d {host}, or certbot --apache -d {host}"
+                "Let the proxy speak TLS there. certbot sets it up, for Nginx or for Apache:\n{}",
+                target.certbot()
             ),
         ),
         Some(Error::AlertReceived(

@@ -123,8 +123,8 @@ fn unreachable(target: &Target, failures: &[(SocketAddr, Error)]) -> Finding {
     } else if refused {
         format!(
             "Nothing listens on port {port} there. Is Nginx or Apache running (systemctl status nginx, or apache2), and \
-             is HTTPS set up in it? certbot does that: certbot --nginx -d {host}, or certbot --apache -d {host}",
-            host = target.host(),
+             is HTTPS set up in it? certbot does that, for the one or the other:\n{}",
+            target.certbot(),
         )
     } else {
         format!(

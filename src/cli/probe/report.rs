@@ -88,17 +88,28 @@ impl Report {
                  the same, it is one of these; the key is on the same page, Public Key."
             )
         } else {
-            let rest = if whole { "" } else { " The checks that come after were not made." };
+            let rest = if whole { "" } else { " The checks after that were not made." };
             format!("Discord's validation cannot pass. Mend what is marked with ✘, then probe again.{rest}")
         };
-        for paragraph in text.lines() {
-            wrapped(paragraph, WIDTH).iter().for_each(|line| println!("{line}"));
-        }
+        wrapped(&text, WIDTH).iter().for_each(|line| println!("{line}"));
     }
 }
 
-/// A text in lines of at most so many characters, where its words allow it.
+/// A text in lines of at most so many characters, where its words allow it. An indented line is a command, to be copied:
+/// it stays whole.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if line.starts_with(' ') {
+            lines.push(line.to_owned());
+        } else {
+            lines.extend(wrapped_line(line, width));
+        }
+    }
+    lines
+}
+
+fn wrapped_line(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
@@ -153,6 +164,7 @@ mod tests {
     fn advice_is_broken_between_words() {
         assert_eq!(wrapped("one two  three", 7), ["one two", "three"]);
         assert_eq!(wrapped("unbreakable", 3), ["unbreakable"]);
+        assert_eq!(wrapped("one two\n  a command", 3), ["one", "two", "  a command"]);
         assert!(wrapped("", 3).is_empty());
     }
 }

@@ -57,11 +57,26 @@ impl Target {
                 "What follows is about the port itself. Discord needs the public https:// URL of the proxy before it.",
             );
         }
-        let mut https = self.url.clone();
+        Finding::bad(
+            text,
+            format!("Set HTTPS up (certbot does it), then:\n  shardless probe {}", self.as_https()),
+        )
+    }
+
+    /// The same with https, at the port that is usual for it.
+    pub(super) fn as_https(&self) -> Url {
+        let mut url = self.url.clone();
         // What cannot be set stays as it was.
-        _ = https.set_port(None);
-        _ = https.set_scheme("https");
-        Finding::bad(text, format!("Set HTTPS up (certbot does it), then: shardless probe {https}"))
+        _ = url.set_scheme("https");
+        if self.port == 80 {
+            _ = url.set_port(None);
+        }
+        url
+    }
+
+    /// The commands with which certbot gets a certificate for the host.
+    pub(super) fn certbot(&self) -> String {
+        format!("  certbot --nginx -d {host}\n  certbot --apache -d {host}", host = self.host)
     }
 }
 

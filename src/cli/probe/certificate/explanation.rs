@@ -38,8 +38,8 @@ pub(super) fn trusted(chain: &[CertificateDer<'_>], trust: Trust) -> Finding {
     if left < ENDS_SOON.min((until - from) / DAY / 3) {
         return Finding::warning(
             text,
-            "It should have been renewed by now: certbot renew. Does the timer run? (systemctl status certbot.timer) If \
-             it was renewed, the proxy has not been reloaded since.",
+            "It should have been renewed by now: does certbot's timer run? (systemctl status certbot.timer) If it was \
+             renewed, the proxy has not been reloaded since. By hand:\n  certbot renew",
         );
     }
     match trust {
@@ -65,7 +65,7 @@ pub(super) fn untrusted(chain: &[CertificateDer<'_>], error: &Error, target: &Ta
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             wrong_name(leaf, target.host())
         }
-        CertificateError::UnknownIssuer => unknown_issuer(&parsed, leaf, target.host()),
+        CertificateError::UnknownIssuer => unknown_issuer(&parsed, leaf, target),
         CertificateError::Revoked => {
             Finding::bad("revoked by its authority", "Get a new one: certbot renew --force-renewal")
         }
@@ -100,8 +100,7 @@ fn expired(parsed: &[X509Certificate<'_>], leaf: &X509Certificate<'_>) -> Findin
     if days_left(leaf) < 0 {
         return Finding::bad(
             ended(leaf),
-            "Renew it: certbot renew. If it was renewed, reload the proxy, which has it in memory: systemctl reload \
-             nginx (or apache2)",
+            "Renew it, and let the proxy, nginx or apache2, load it:\n  certbot renew\n  systemctl reload nginx",
         );
     }
     match parsed.iter().find(|certificate| days_left(certificate) < 0) {
@@ -130,9 +129,12 @@ fn wrong_name(leaf: &X509Certificate<'_>, host: &str) -> Finding {
     )
 }
 
-fn unknown_issuer(parsed: &[X509Certificate<'_>], leaf: &X509Certificate<'_>, host: &str) -> Finding {
+fn unknown_issuer(parsed: &[X509Certificate<'_>], leaf: &X509Certificate<'_>, target: &Target) -> Finding {
     let issuer = name(leaf.issuer());
-    let certbot = format!("certbot --nginx -d {host}, or certbot --apache -d {host}");
+    let public = format!(
+        "Discord trusts public authorities alone. Let's Encrypt is one that costs nothing, for Nginx or for Apache:\n{}",
+        target.certbot()
+    );
     if issuer.contains("STAGING") {
         return Finding::bad(
             format!("from a test authority, {issuer}"),
@@ -140,12 +142,7 @@ fn unknown_issuer(parsed: &[X509Certificate<'_>], leaf: &X509Certificate<'_>, ho
         );
     }
     if is_self_signed(leaf) {
-        return Finding::bad(
-            "self-signed",
-            format!(
-                "Discord trusts public authorities alone. Let's Encrypt is one that costs nothing: {certbot}"
-            ),
-        );
+        return Finding::bad("self-signed", public);
     }
     // From issuer to issuer, as far as they came along.
     let mut top = leaf;
@@ -157,18 +154,11 @@ fn unknown_issuer(parsed: &[X509Certificate<'_>], leaf: &X509Certificate<'_>, ho
     if std::ptr::eq(top, leaf) && !root_came_along {
         return Finding::bad(
             format!("the chain is incomplete: the certificate of its issuer, {issuer}, does not come along"),
-            format!(
-                "Give the proxy fullchain.pem in the place of cert.pem (Nginx: ssl_certificate; Apache: \
-                 SSLCertificateFile). If {issuer} is an authority of your own, Discord does not trust it: {certbot}"
-            ),
+            "Give the proxy fullchain.pem in the place of cert.pem (Nginx: ssl_certificate; Apache: SSLCertificateFile). An \
+             authority of one's own does not do: Discord trusts public ones alone.",
         );
     }
-    Finding::bad(
-        format!("from an authority that is not public, {}", name(top.issuer())),
-        format!(
-            "Discord trusts public authorities alone. Let's Encrypt is one that costs nothing: {certbot}"
-        ),
-    )
+    Finding::bad(format!("from an authority that is not public, {}", name(top.issuer())), public)
 }
 
 fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {

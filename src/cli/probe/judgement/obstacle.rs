@@ -54,7 +54,7 @@ fn by_status(status: StatusCode, answer: &Answer, target: &Target) -> String {
     let path = plain(target.url().path(), 80);
     match status.as_u16() {
         400 if speaks_tls(answer) => {
-            format!("The port speaks TLS, and this was plain HTTP: probe https://{}", target.host())
+            format!("The port speaks TLS, and this was plain HTTP:\n  shardless probe {}", target.as_https())
         }
         403 => format!(
             "Something before shardless forbids it: a firewall (ModSecurity, a CDN's), or a line in the proxy's site (deny, \
@@ -66,7 +66,7 @@ fn by_status(status: StatusCode, answer: &Answer, target: &Target) -> String {
              since shardless has its own."
         ),
         500 => "The program that answers fails. Does the proxy pass requests on to the bot itself? Let it pass them to \
-                shardless (port 3000), whose `handler` is the bot. Else see the proxy's error log."
+                shardless (port 3000), whose `handler` is the bot. If it does, the proxy's error log says more."
             .to_owned(),
         502..=504 => "The proxy does not reach shardless. Does it run (systemctl status shardless), and on the port that \
                       the proxy's site names (3000, unless you changed it)? The proxy's error log says more."
@@ -115,14 +115,14 @@ fn redirected(answer: &Answer, target: &Target) -> (String, String) {
         }
         Some(to) if bare(to.host_str()) != bare(from.host_str()) => elsewhere(target),
         Some(to) if to.host() != from.host() => {
-            format!("The site answers to another name: give Discord {}, if the probe of that is good.", shown(&to))
+            format!("The site goes by another name. If this one is good, give it to Discord:\n  shardless probe {}", shown(&to))
         }
         Some(to) if to.scheme() != from.scheme() => {
-            format!("HTTPS is set up: give Discord {}, and probe that.", shown(&to))
+            format!("The endpoint is at https:\n  shardless probe {}", shown(&to))
         }
         Some(to) if to.path().trim_end_matches('/') == from.path().trim_end_matches('/') => {
-            "The slash at the end makes the difference, and shardless takes it seriously too: let the proxy's location, \
-             `path` in shardless' config and the URL for Discord be the same."
+            "The slash at the end makes the difference, for shardless too: let the proxy's location, `path` in shardless' \
+             config and the URL for Discord be the same."
                 .to_owned()
         }
         _ => elsewhere(target),

@@ -235,9 +235,9 @@ async fn a_self_signed_certificate_is_told_and_so_is_an_end_that_is_near() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_speak_tls_is_told() {
-    let plain = Handler::raw("HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n", true).await;
-    // Its script waits for JSON; nothing of TLS ends like that, so this one hangs.
-    let probed = Probed::run(&[&at(plain.port())]).await;
+    // The system takes the connection for it.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let probed = Probed::run(&[&at(silent.local_addr().unwrap().port())]).await;
     probed.assert_fails("certificate", &["no end of the TLS handshake within 3 s"]);
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -252,7 +252,7 @@ async fn what_does_not_speak_tls_is_told() {
     probed.assert_fails("certificate", &["speaks plain HTTP, not TLS", "certbot"]);
 
     let probed = Probed::run(&[&at(daemon().await.address.port())]).await;
-    probed.assert_fails("certificate", &["localhost"]);
+    probed.assert_fails("certificate", &["speaks plain HTTP, not TLS"]);
 }
 
 #[rstest]
@@ -284,6 +284,23 @@ async fn a_path_that_no_application_has_is_told_as_the_daemon_says_it() {
     let said = Probed::run(&[&url]).await;
     assert_eq!(said.marked('✘'), ["URL", "forged"]);
     said.assert_says(&["404 Not Found from shardless: no application has this path", "has the path /:"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_http_to_a_daemon_that_speaks_tls_is_told() {
+    let own = Signed::for_days(90);
+    let daemon = Binary::serve(&own.settings("chain.pem", "key.pem"), "", "http://127.0.0.1:9/").await;
+    let (proxy, signed) = proxy(&daemon, |_| ()).await;
+    let probed = Probed::trusting(&at(proxy.port()), &signed.path("root.pem")).await;
+    probed.assert_fails(
+        "forged",
+        &["400 Bad Request", "take the site file whose name ends in -self-signed.conf"],
+    );
+
+    let probed = Probed::run(&[&daemon.url()]).await;
+    assert_eq!(probed.marked('✘'), ["URL", "forged"]);
+    let https = daemon.url().replace("http:", "https:");
+    probed.assert_says(&["this was plain HTTP", &format!("shardless probe {https}")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! What was found, as a person reads it: a line for each check, and below it what to do.
 
+use std::io::Write;
 use std::time::Duration;
 
 use super::Target;
@@ -57,9 +58,9 @@ impl Report {
         };
         self.bad += usize::from(finding.mark == Mark::Bad);
         self.warnings += usize::from(finding.mark == Mark::Warning);
-        println!("{mark} {name:NAMES$}{}", finding.text);
+        say(&format!("{mark} {name:NAMES$}{}", finding.text));
         for line in wrapped(&finding.advice, WIDTH - NAMES - 2) {
-            println!("  {:NAMES$}{line}", "");
+            say(&format!("  {:NAMES$}{line}", ""));
         }
     }
 
@@ -76,7 +77,7 @@ impl Report {
 
     /// The last words. `whole` is whether every check was made.
     pub(super) fn conclude(&self, target: &Target, whole: bool) {
-        println!();
+        say("");
         let text = if self.can_pass() {
             let mind = if self.warnings > 0 { " Mind what is marked with ! first." } else { "" };
             format!(
@@ -91,8 +92,13 @@ impl Report {
             let rest = if whole { "" } else { " The checks after that were not made." };
             format!("Discord's validation cannot pass. Mend what is marked with ✘, then probe again.{rest}")
         };
-        wrapped(&text, WIDTH).iter().for_each(|line| println!("{line}"));
+        wrapped(&text, WIDTH).iter().for_each(|line| say(line));
     }
+}
+
+/// Prints a line, as soon as it is known. Whoever does not read on (`| head`) has read enough.
+fn say(line: &str) {
+    _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// A text in lines of at most so many characters, where its words allow it. An indented line is a command, to be copied:

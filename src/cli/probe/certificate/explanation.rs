@@ -213,3 +213,59 @@ fn count(days: i64) -> String {
 fn date(time: OffsetDateTime) -> String {
     time.date().to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+    use super::*;
+
+    /// A server's certificate and its issuer's, which has that name and ends so many days from now.
+    fn chain(issuer: &str, days: i64) -> Vec<CertificateDer<'static>> {
+        let now = i64::try_from(SystemClock.unix_time().as_secs()).unwrap();
+        let ends = OffsetDateTime::from_unix_timestamp(now + days * DAY).unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, issuer);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = ends;
+        let (root_key, key, leaf_key) =
+            (KeyPair::generate().unwrap(), KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let mut root = CertificateParams::default();
+        root.distinguished_name.push(DnType::CommonName, "root");
+        let middle = params.signed_by(&key, &Issuer::new(root, &root_key)).unwrap();
+        let leaf = CertificateParams::new(["bot.example.com".to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&leaf_key, &Issuer::new(params, &key)).unwrap();
+        vec![leaf.der().clone(), middle.der().clone()]
+    }
+
+    fn explain(chain: &[CertificateDer<'_>], error: CertificateError) -> String {
+        let target = "https://bot.example.com/interactions".parse().unwrap();
+        format!("{:?}", untrusted(chain, &error.into(), &target))
+    }
+
+    #[test]
+    fn a_test_authority_is_told_from_an_unknown_one() {
+        let words = explain(&chain("(STAGING) Ersatz Edamame E1", 90), CertificateError::UnknownIssuer);
+        assert!(
+            words.contains("from a test authority, (STAGING)") && words.contains("--test-cert"),
+            "{words}"
+        );
+        let words = explain(&chain("somebody", 90), CertificateError::UnknownIssuer);
+        assert!(words.contains("not public, root"), "{words}");
+    }
+
+    #[test]
+    fn an_issuer_that_has_expired_is_named() {
+        let words = explain(&chain("somebody", -5), CertificateError::Expired);
+        assert!(
+            words.contains("of its issuer, somebody, expired on ") && words.contains("5 days ago"),
+            "{words}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_told() {
+        let words = explain(&[CertificateDer::from(vec![0; 3])], CertificateError::BadEncoding);
+        assert!(words.contains("cannot be read"), "{words}");
+    }
+}

@@ -53,6 +53,11 @@ fn refused(refusal: &Refusal, target: &Target) -> String {
 fn by_status(status: StatusCode, answer: &Answer, target: &Target) -> String {
     let path = plain(target.url().path(), 80);
     match status.as_u16() {
+        400 if speaks_tls(answer) && target.is_https() => {
+            "The proxy passes plain HTTP on to a port that speaks TLS. If shardless' config has [tls], take the site file \
+             whose name ends in -self-signed.conf; or take [tls] out, and restart shardless."
+                .to_owned()
+        }
         400 if speaks_tls(answer) => {
             format!("The port speaks TLS, and this was plain HTTP:\n  shardless probe {}", target.as_https())
         }

@@ -95,7 +95,7 @@ fn other(reason: &str) -> Finding {
 fn expired(parsed: &[X509Certificate<'_>], leaf: &X509Certificate<'_>) -> Finding {
     let ended = |certificate: &X509Certificate<'_>| {
         let date = date(certificate.validity().not_after.to_datetime());
-        format!("expired on {date}, {} ago", count(-days_left(certificate) - 1))
+        format!("expired on {date}, {} ago", count(-seconds_left(certificate) / DAY))
     };
     if days_left(leaf) < 0 {
         return Finding::bad(
@@ -198,8 +198,12 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 /// Whole days; below 0 once it is over.
 fn days_left(certificate: &X509Certificate<'_>) -> i64 {
+    seconds_left(certificate).div_euclid(DAY)
+}
+
+fn seconds_left(certificate: &X509Certificate<'_>) -> i64 {
     let now = i64::try_from(SystemClock.unix_time().as_secs()).unwrap_or(i64::MAX);
-    (certificate.validity().not_after.timestamp().saturating_sub(now)).div_euclid(DAY)
+    certificate.validity().not_after.timestamp().saturating_sub(now)
 }
 
 fn in_days(days: i64) -> String {

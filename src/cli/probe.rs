@@ -11,10 +11,10 @@ mod measurement;
 mod report;
 mod target;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use crate::discord::RESPONSE_DEADLINE;
 use crate::pem;
@@ -41,15 +41,23 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // A provider that is installed already does as well.
     _ = rustls::crypto::ring::default_provider().install_default();
-    let own = match &options.ca {
-        Some(path) => pem::read(path).with_context(|| format!("cannot use {}", path.display()))?.certificates,
-        None => Vec::new(),
+    let roots = match &options.ca {
+        Some(path) => own_roots(path).with_context(|| format!("cannot use {}", path.display()))?,
+        None => Roots::load(Vec::new())?,
     };
-    let roots = Roots::load(own)?;
     let mut report = Report::default();
-    let whole = super::runtime()?.block_on(probe(&options.target, &roots, &mut report))?.is_some();
+    let runtime = super::runtime()?;
+    let whole = runtime.block_on(probe(&options.target, &roots, &mut report))?.is_some();
+    // A look-up that was given up on is not waited for.
+    runtime.shutdown_background();
     report.conclude(&options.target, whole);
     Ok(if report.can_pass() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn own_roots(path: &Path) -> anyhow::Result<Roots> {
+    let certificates = pem::read(path)?.certificates;
+    ensure!(!certificates.is_empty(), "there is no certificate in it");
+    Roots::load(certificates)
 }
 
 /// One check after the other. `None` where the next ones would have nothing to stand on.

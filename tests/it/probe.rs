@@ -178,6 +178,16 @@ async fn what_is_no_endpoint_is_wrong_usage(#[case] arguments: &[&str]) {
 }
 
 #[tokio::test]
+async fn an_authority_that_cannot_be_used_is_named() {
+    let signed = Signed::for_days(90);
+    for (name, words) in [("missing.pem", "No such file"), ("empty.pem", "there is no certificate in it")] {
+        let probed = Probed::trusting("https://bot.invalid/", &signed.path(name)).await;
+        assert_eq!(probed.code, 1);
+        probed.assert_says(&["shardless: cannot use ", name, words]);
+    }
+}
+
+#[tokio::test]
 async fn a_name_without_an_address_is_told() {
     let probed = Probed::run(&["https://bot.invalid/interactions"]).await;
     probed.assert_fails("DNS", &["bot.invalid has no address", "A record"]);

@@ -6,7 +6,6 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{self, CryptoProvider};
@@ -65,7 +64,7 @@ impl Roots {
         public.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         let mut extra = RootCertStore::empty();
         for certificate in own {
-            extra.add(certificate).context("cannot use a certificate of --ca")?;
+            extra.add(certificate)?;
         }
         let verifier = |roots: RootCertStore| {
             let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));

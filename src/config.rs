@@ -136,8 +136,8 @@ pub struct Replay {
 /// `[log]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// How a line looks.
-    pub format: LogFormat,
+    /// How a line looks; absent: as fits where it goes.
+    pub format: Option<LogFormat>,
     /// What is worth a line.
     pub level: tracing::Level,
 }

@@ -1,9 +1,12 @@
 //! The whole daemon: everything wired together.
 
 pub mod lifecycle;
+mod reload;
+mod state;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +14,17 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::discord::signature;
 use crate::gateway::{self, Gateway, Snapshot};
-use crate::logging::Flood;
+use crate::logging::{Flood, LogLevel};
 use crate::metrics::Metrics;
 use crate::server::tls::{ServerTls, TlsError};
-use crate::server::{BindError, Server, Shared};
+use crate::server::{BindError, Pulse, Server, Shared};
+use crate::systemd::Sockets;
+pub use reload::Reload;
+use state::StateLock;
 
 /// Time between two rounds of letting go of what is old.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
@@ -30,23 +35,29 @@ pub struct Build {
     pub snapshot: Snapshot,
     /// TLS on the port; `None` for plain HTTP, or while a self-signed certificate is still to be made.
     pub tls: Option<ServerTls>,
-    budget: Arc<Budget>,
 }
 
 impl Build {
-    /// Builds it, without changing anything.
+    /// Builds it, to take the place of `before`, without changing anything.
     ///
     /// # Errors
     ///
     /// [`BuildError`], which names the file or the key that is at fault.
-    pub fn new(config: &Config, clock: &dyn Clock) -> Result<Self, BuildError> {
-        let budget = Budget::new(config.limits.buffered);
-        let snapshot = Snapshot::build(config, &budget)?;
+    pub fn new(config: &Config, before: Option<&Snapshot>, clock: &dyn Clock) -> Result<Self, BuildError> {
+        let snapshot = Snapshot::build(config, before)?;
         let tls = match &config.tls {
             Some(tls) => ServerTls::load(tls, &config.state_dir, clock.unix_time())?,
             None => None,
         };
-        Ok(Self { snapshot, tls, budget })
+        Ok(Self { snapshot, tls })
+    }
+
+    /// Makes the self-signed certificate, if one is wanted and not there yet.
+    fn complete(self, config: &Config, clock: &dyn Clock) -> Result<Self, BuildError> {
+        let (None, Some(wanted)) = (&self.tls, &config.tls) else { return Ok(self) };
+        let made =
+            ServerTls::load_or_make(wanted, &config.state_dir, &config.listen.address, clock.unix_time())?;
+        Ok(Self { tls: Some(made), ..self })
     }
 }
 
@@ -62,11 +73,13 @@ pub enum BuildError {
 
 /// A daemon whose ports are bound, ready to run.
 pub struct Daemon {
-    snapshot: Arc<Snapshot>,
+    config: Config,
     gateway: Arc<Gateway>,
     server: Server,
+    clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     tls: Option<ServerTls>,
+    state: StateLock,
 }
 
 /// Why a daemon cannot start, though its config is sound.
@@ -89,32 +102,49 @@ impl StartError {
 }
 
 impl Daemon {
-    /// Builds everything that the config asks for, and binds its ports. Connections wait until [`Daemon::run`].
+    /// Builds everything that the config asks for, and binds its ports but for those among `sockets`. Connections wait
+    /// until [`Daemon::run`].
     ///
     /// # Errors
     ///
     /// [`StartError`], in words for the operator.
-    pub fn bind(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        let Build { snapshot, mut tls, budget } = Build::new(config, &*clock)?;
-        if let Some(wanted) = &config.tls
-            && tls.is_none()
-        {
-            let made =
-                ServerTls::load_or_make(wanted, &config.state_dir, &config.listen.address, clock.unix_time());
-            tls = Some(made.map_err(BuildError::from)?);
+    pub fn bind(config: Config, sockets: Sockets, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let Build { snapshot, tls } = Build::new(&config, None, &*clock)?.complete(&config, &*clock)?;
+        let (metrics, flood) = (Arc::new(Metrics::default()), Arc::new(Flood::default()));
+        let gateway = Gateway::new(snapshot, Arc::clone(&clock), Arc::clone(&metrics), Arc::clone(&flood));
+        let shared = Shared {
+            gateway: Arc::clone(&gateway),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            flood,
+        };
+        let server = Server::bind(&config.listen, sockets, shared)?;
+        server.tls().replace(tls.as_ref());
+        let state = StateLock::take(&config.state_dir);
+        Ok(Self { config, gateway, server, clock, metrics, tls, state })
+    }
+
+    /// What reads the config `file` anew while the daemon runs.
+    pub fn reload(&self, file: PathBuf, level: LogLevel) -> Reload {
+        Reload {
+            file,
+            started_with: self.config.clone(),
+            gateway: Arc::clone(&self.gateway),
+            tls: self.server.tls(),
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.metrics),
+            level,
         }
-        let metrics = Arc::new(Metrics::default());
-        let (snapshot, flood) = (Arc::new(snapshot), Arc::new(Flood::default()));
-        let gateway = Gateway::new(
-            Arc::clone(&snapshot),
-            Arc::clone(&clock),
-            Arc::clone(&metrics),
-            budget,
-            Arc::clone(&flood),
-        );
-        let shared = Shared { gateway: Arc::clone(&gateway), clock, metrics: Arc::clone(&metrics), flood };
-        let server = Server::bind(&config.listen, config.limits, tls.as_ref(), shared)?;
-        Ok(Self { snapshot, gateway, server, metrics, tls })
+    }
+
+    /// A sign of life, while it runs.
+    pub fn pulse(&self) -> Pulse {
+        self.server.pulse()
+    }
+
+    /// What it does, in a line.
+    pub fn status(&self) -> String {
+        status(&self.gateway.snapshot())
     }
 
     /// The addresses that are bound.
@@ -140,15 +170,12 @@ impl Daemon {
             self.server.names().join(" and ")
         );
         if let Some(tls) = &self.tls {
-            info!("the port speaks TLS with the certificate in {}", tls.certificate.display());
+            announce_tls(Some(tls));
             for warning in &tls.warnings {
                 warn!("{warning}");
             }
         }
-        for (path, app) in self.snapshot.apps() {
-            let within = humantime::format_duration(app.answer_within);
-            info!(app = &*app.name, "POST {path} goes to {}, answered within {within}", app.handler);
-        }
+        announce_apps(&self.gateway.snapshot());
     }
 
     /// Serves until `stop` is true, then finishes what is in flight.
@@ -163,6 +190,27 @@ impl Daemon {
         tokio::select! {
             () = self.server.run(stop) => {}
             () = tidying => {}
+            () = self.state.hold() => {}
         }
     }
+}
+
+fn announce_tls(tls: Option<&ServerTls>) {
+    match tls {
+        Some(tls) => info!("the port speaks TLS with the certificate in {}", tls.certificate.display()),
+        None => info!("the port speaks plain HTTP"),
+    }
+}
+
+fn announce_apps(snapshot: &Snapshot) {
+    for (path, app) in snapshot.apps() {
+        let within = humantime::format_duration(app.answer_within);
+        info!(app = &*app.name, "POST {path} goes to {}, answered within {within}", app.handler);
+    }
+}
+
+fn status(snapshot: &Snapshot) -> String {
+    let apps: Vec<_> =
+        snapshot.apps().into_iter().map(|(path, app)| format!("{} at {path}", app.name)).collect();
+    format!("Serving {}", apps.join(", "))
 }

@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::budget::Budget;
 use crate::config::{self, HandlerUrl};
 use crate::discord::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, VerifiedBody};
+use connector::Trust;
 pub use connector::TrustError;
 use transport::Transport;
 
@@ -27,6 +28,9 @@ const MAX_RESPONSE: usize = 10 * 1024 * 1024;
 
 /// What an interaction is handed to: one or more replicas of the same program.
 pub struct Handler {
+    config: config::Handler,
+    /// What its certificate was trusted by when this was made.
+    trust: Option<Trust>,
     first: Replica,
     /// Those that may get what the first surely did not.
     others: Vec<Replica>,
@@ -120,12 +124,18 @@ impl Handler {
     ///
     /// [`TrustError`] if it is reached over TLS and there is nothing to trust it by.
     pub fn new(config: &config::Handler, budget: &Arc<Budget>) -> Result<Self, TrustError> {
-        let replica = |url: &HandlerUrl| {
-            let transport = Transport::new(url.clone(), config.ca.as_deref(), Arc::clone(budget))?;
-            Ok(Replica { label: url.to_string().into(), transport })
+        let trust = Trust::of(config)?;
+        let replica = |url: &HandlerUrl| Replica {
+            label: url.to_string().into(),
+            transport: Transport::new(url.clone(), trust.as_ref(), Arc::clone(budget)),
         };
-        let others = config.urls.others.iter().map(replica).collect::<Result<_, _>>()?;
-        Ok(Self { first: replica(&config.urls.first)?, others })
+        let (first, others) = (replica(&config.urls.first), config.urls.others.iter().map(replica).collect());
+        Ok(Self { config: config.clone(), trust, first, others })
+    }
+
+    /// Whether a new one made from `config` would be the same, down to the certificates that it would trust now.
+    pub fn is_still(&self, config: &config::Handler) -> bool {
+        self.config == *config && Trust::of(config).is_ok_and(|trust| trust == self.trust)
     }
 
     /// Hands the interaction to a replica. Only one that surely did not get it is followed by the next.

@@ -14,16 +14,15 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::activity::{End, Outcome, Record};
-use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::discord::interaction::{Interaction, Kind};
 use crate::discord::signature::{SignatureHeaders, UnverifiedBody, VerifiedBody};
@@ -33,20 +32,17 @@ use call::Call;
 pub use refusal::{Failure, Refusal};
 use replay::{Admission, InteractionKey, ReplayGuard};
 pub use reply::Reply;
-pub use snapshot::{App, BuildError, Snapshot};
+pub use snapshot::{App, Bounds, BuildError, Snapshot};
 
 /// Answers requests, each by the same path.
 pub struct Gateway {
-    snapshot: Arc<Snapshot>,
-    guard: Option<ReplayGuard>,
+    /// What the config says; a request takes it once.
+    snapshot: ArcSwap<Snapshot>,
+    bounds: Bounds,
+    guard: ReplayGuard,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    budget: Arc<Budget>,
     flood: Arc<Flood>,
-    /// Calls not yet answered to Discord.
-    in_flight: Arc<Semaphore>,
-    /// Calls that their handler is still working on, past the deadline.
-    deferred: Arc<Semaphore>,
 }
 
 /// How a request came.
@@ -56,30 +52,38 @@ pub struct Arrival {
     pub first_byte: Instant,
     /// The other end of the connection.
     pub peer: IpAddr,
+    /// Whether its connection waited for this process to start, nobody can tell how long.
+    pub has_waited: bool,
+}
+
+impl Arrival {
+    fn answer_within(&self, app: &App) -> Duration {
+        if self.has_waited { app.answer_within.min(call::AFTER_A_WAIT) } else { app.answer_within }
+    }
 }
 
 impl Gateway {
     /// A gateway for what `snapshot` says.
     pub fn new(
-        snapshot: Arc<Snapshot>,
+        snapshot: Snapshot,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
-        budget: Arc<Budget>,
         flood: Arc<Flood>,
     ) -> Arc<Self> {
-        let (limits, replay) = (snapshot.limits(), snapshot.replay());
-        Arc::new(Self {
-            guard: replay
-                .enabled
-                .then(|| ReplayGuard::new(replay.window, limits.buffered, Arc::clone(&metrics))),
-            in_flight: Arc::new(Semaphore::new(limits.in_flight)),
-            deferred: Arc::new(Semaphore::new(limits.deferred)),
-            flood,
-            snapshot,
-            clock,
-            metrics,
-            budget,
-        })
+        let (bounds, guard) = (snapshot.bounds().clone(), ReplayGuard::new(Arc::clone(&metrics)));
+        Arc::new(Self { snapshot: ArcSwap::from_pointee(snapshot), bounds, guard, clock, metrics, flood })
+    }
+
+    /// What is in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Answers by `snapshot` from now on, which was built to take the place of the one in force. Requests that have
+    /// begun end by the one that they began with.
+    pub fn replace(&self, snapshot: Snapshot) {
+        snapshot.take_effect();
+        self.snapshot.store(Arc::new(snapshot));
     }
 
     /// Answers one request, whatever it is. A panic in here costs this request alone.
@@ -112,7 +116,7 @@ impl Gateway {
         arrival: Arrival,
         client: IpAddr,
     ) -> Result<Reply, Refusal> {
-        let snapshot = &self.snapshot;
+        let snapshot = self.snapshot();
         let (head, body) = request.into_parts();
         framing::require_sound(&head)?;
         let app = snapshot.app(head.uri.path()).ok_or(Refusal::UnknownPath)?;
@@ -124,16 +128,17 @@ impl Gateway {
             body: snapshot.limits().body,
             time_left: self.time_left(arrival.first_byte, snapshot.limits().read_timeout),
         };
-        let (body, reservation) = intake::read(body, signature, bounds, self.budget.reservation()).await?;
+        let (body, reservation) =
+            intake::read(body, signature, bounds, self.bounds.buffered.reservation()).await?;
         let body = self.verify(body, app)?.kept_with(reservation);
         let interaction = Interaction::parse(body.bytes())?;
         let record = Record::new(Arc::clone(&app.name), &interaction, client, arrival.first_byte);
         if interaction.kind == Kind::Ping {
             return Ok(self.conclude(&record, Outcome::Pong, Reply::pong(), None));
         }
-        let key = InteractionKey::new(&app.public_key, interaction.id);
-        let admission = self.admit(key, body.unix_seconds());
-        let call = match admission {
+        let replay = snapshot.replay();
+        let key = replay.enabled.then(|| InteractionKey::new(&app.public_key, interaction.id));
+        let call = match self.admit(key, body.unix_seconds(), replay.window) {
             Admission::Spent => return Err(Refusal::Replayed),
             Admission::Again(call) => {
                 let reply = call.reply().await;
@@ -141,7 +146,9 @@ impl Gateway {
             }
             Admission::First(call) => call,
         };
-        let job = call::Job { question: interaction.question(), app: Arc::clone(app), record, key };
+        let answer_within = arrival.answer_within(app);
+        let job =
+            call::Job { question: interaction.question(), app: Arc::clone(app), record, key, answer_within };
         self.start(&call, job, intake::forwarding(body, content_type, &head.headers, app))?;
         Ok(call.reply().await)
     }
@@ -153,11 +160,9 @@ impl Gateway {
         Ok(verified?)
     }
 
-    fn admit(&self, key: InteractionKey, unix_seconds: u64) -> Admission {
-        match &self.guard {
-            Some(guard) => guard.admit(key, unix_seconds, self.clock.unix_time(), self.clock.now()),
-            None => Admission::First(Call::new()),
-        }
+    fn admit(&self, key: Option<InteractionKey>, unix_seconds: u64, window: Duration) -> Admission {
+        let Some(key) = key else { return Admission::First(Call::new()) };
+        self.guard.admit(key, unix_seconds, window, self.clock.unix_time(), self.clock.now())
     }
 
     fn time_left(&self, since: Instant, within: Duration) -> Duration {
@@ -197,16 +202,13 @@ impl Gateway {
 
     /// Waits until every call has its answer, those whose client has hung up included.
     pub async fn all_answered(&self) {
-        let all = u32::try_from(self.snapshot.limits().in_flight).unwrap_or(u32::MAX);
-        _ = self.in_flight.acquire_many(all).await;
+        self.bounds.in_flight.all_given_back().await;
     }
 
     /// What is to be done now and then, requests or not: forget what is old, sum up what was held back.
     pub fn tidy(&self) {
         let now = self.clock.now();
-        if let Some(guard) = &self.guard {
-            guard.tidy(now);
-        }
+        self.guard.tidy(now);
         self.flood.sum_up(now);
     }
 }

@@ -7,11 +7,11 @@
 //! ```no_run
 //! use std::sync::Arc;
 //!
-//! use shardless::{clock::SystemClock, config::Config, daemon::Daemon};
+//! use shardless::{clock::SystemClock, config::Config, daemon::Daemon, systemd::Sockets};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let config = Config::load("config.toml".as_ref())?;
-//! let daemon = Daemon::bind(&config, Arc::new(SystemClock))?;
+//! let daemon = Daemon::bind(config, Sockets::default(), Arc::new(SystemClock))?;
 //! let (stop, stopped) = tokio::sync::watch::channel(false);
 //! daemon.run(stopped).await;
 //! # drop(stop);
@@ -36,3 +36,4 @@ pub mod metrics;
 pub mod pem;
 pub mod rehearsal;
 pub mod server;
+pub mod systemd;

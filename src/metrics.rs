@@ -43,6 +43,13 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
+/// The label of [`Metrics::reloads`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Outcome {
+    /// A word for what became of it.
+    pub outcome: &'static str,
+}
+
 /// The label of the times of an application.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct App(pub Arc<str>);
@@ -76,6 +83,8 @@ pub struct Metrics {
     pub accept_errors: Counter,
     /// Interaction ids that the replay guard had to forget too early, for want of room.
     pub replay_forgotten: Counter,
+    /// Times that the config file was read anew, by what became of it.
+    pub reloads: Family<Outcome, Counter>,
 }
 
 impl Default for Metrics {
@@ -92,6 +101,7 @@ impl Default for Metrics {
             connection_faults: Family::default(),
             accept_errors: Counter::default(),
             replay_forgotten: Counter::default(),
+            reloads: Family::default(),
         };
         metrics.register();
         metrics
@@ -126,6 +136,7 @@ impl Metrics {
             "Ids forgotten for want of room",
             self.replay_forgotten.clone(),
         );
+        registry.register("reloads", "Config files read anew", self.reloads.clone());
     }
 
     /// All of it as OpenMetrics text.

@@ -9,15 +9,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::config::{Limits, Listen};
+use crate::config::Listen;
 use crate::gateway::Gateway;
 use crate::logging::Flood;
 use crate::metrics::Metrics;
+use crate::systemd::Sockets;
 use connection::Open;
 pub use listener::BindError;
 use listener::Listener;
@@ -36,11 +39,61 @@ pub struct Server {
 #[derive(Clone)]
 struct Connections {
     shared: Shared,
-    limits: Limits,
-    /// For connections to the port; absent for plain HTTP.
-    tls: Option<TlsAcceptor>,
-    /// One permit a connection.
-    permits: Arc<Semaphore>,
+    tls: Arc<LiveTls>,
+    pulse: Pulse,
+}
+
+/// TLS for connections to the port, as it is now; absent for plain HTTP.
+#[derive(Default)]
+pub struct LiveTls(ArcSwapOption<ServerConfig>);
+
+impl LiveTls {
+    /// Uses it for connections from now on. Whether there was TLS before.
+    pub fn replace(&self, tls: Option<&ServerTls>) -> bool {
+        self.0.swap(tls.map(|tls| Arc::clone(&tls.config))).is_some()
+    }
+
+    fn acceptor(&self) -> Option<TlsAcceptor> {
+        self.0.load_full().map(TlsAcceptor::from)
+    }
+}
+
+/// Tells whether the accept loop goes round.
+#[derive(Clone, Debug)]
+pub struct Pulse {
+    asked: watch::Sender<u64>,
+    answered: watch::Sender<u64>,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { asked: watch::Sender::new(0), answered: watch::Sender::new(0) }
+    }
+}
+
+impl Pulse {
+    /// Asks the accept loop for a sign of life, and waits for it: in vain where there is no loop any more.
+    pub async fn beat(&self) {
+        let mut answers = self.answered.subscribe();
+        self.asked.send_modify(|count| *count += 1);
+        let asked = *self.asked.borrow();
+        // The sender is held right here, so it cannot be gone.
+        _ = answers.wait_for(|answered| *answered >= asked).await;
+    }
+
+    /// What the accept loop does beside its work.
+    pub(crate) async fn answer_all(&self) {
+        loop {
+            let asked = self.asked().await;
+            self.answered.send_replace(asked);
+        }
+    }
+
+    async fn asked(&self) -> u64 {
+        let mut asked = self.asked.subscribe();
+        let answered = *self.answered.borrow();
+        asked.wait_for(|asked| *asked > answered).await.map(|asked| *asked).unwrap_or_default()
+    }
 }
 
 /// What a server shares with the rest of the daemon.
@@ -57,21 +110,25 @@ pub struct Shared {
 }
 
 impl Server {
-    /// Binds the listeners; connections wait in the system's queue until [`Server::run`].
+    /// Binds what `listen` names and `sockets` has not; connections wait in the system's queue until [`Server::run`].
     ///
     /// # Errors
     ///
     /// [`BindError`], which names the address.
-    pub fn bind(
-        listen: &Listen,
-        limits: Limits,
-        tls: Option<&ServerTls>,
-        shared: Shared,
-    ) -> Result<Self, BindError> {
-        let listeners = listener::bind(listen)?;
-        let permits = Arc::new(Semaphore::new(limits.connections));
-        let tls = tls.map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)));
-        Ok(Self { listeners, connections: Connections { shared, limits, tls, permits } })
+    pub fn bind(listen: &Listen, sockets: Sockets, shared: Shared) -> Result<Self, BindError> {
+        let listeners = listener::bind(listen, sockets)?;
+        let connections = Connections { shared, tls: Arc::default(), pulse: Pulse::default() };
+        Ok(Self { listeners, connections })
+    }
+
+    /// TLS on the port: none until it is set.
+    pub fn tls(&self) -> Arc<LiveTls> {
+        Arc::clone(&self.connections.tls)
+    }
+
+    /// A sign of life of the accept loop, which [`Server::run`] runs.
+    pub fn pulse(&self) -> Pulse {
+        self.connections.pulse.clone()
     }
 
     /// The TCP addresses that are bound.
@@ -80,11 +137,7 @@ impl Server {
     ///
     /// If the system does not tell.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let tcp = self.listeners.iter().filter_map(|listener| match listener {
-            Listener::Tcp(listener) => Some(listener.local_addr()),
-            Listener::Unix(..) => None,
-        });
-        tcp.collect()
+        self.listeners.iter().filter_map(Listener::address).collect()
     }
 
     /// All that is listened on, for the log.
@@ -96,60 +149,68 @@ impl Server {
     pub async fn run(self, stop: watch::Receiver<bool>) {
         self.connections.accept(&self.listeners, stop).await;
         drop(self.listeners);
-        let all = u32::try_from(self.connections.limits.connections).unwrap_or(u32::MAX);
+        let snapshot = self.connections.shared.gateway.snapshot();
+        let open = &snapshot.bounds().connections;
         let finished = async {
-            _ = self.connections.permits.acquire_many(all).await;
+            open.all_given_back().await;
             // A client that has hung up leaves no connection, but its call goes on.
             self.connections.shared.gateway.all_answered().await;
         };
-        if tokio::time::timeout(self.connections.limits.drain_timeout, finished).await.is_err() {
-            warn!(
-                connections = self.connections.open(),
-                "stopping with connections that did not end in time"
-            );
+        if tokio::time::timeout(snapshot.limits().drain_timeout, finished).await.is_err() {
+            warn!(connections = open.used(), "stopping with connections that did not end in time");
         }
     }
 }
 
 impl Connections {
     async fn accept(&self, listeners: &[Listener], mut stop: watch::Receiver<bool>) {
-        let mut failing = false;
+        let (mut failing, mut turn) = (false, 0_usize);
+        let bounds = self.shared.gateway.snapshot().bounds().clone();
         loop {
+            turn = turn.wrapping_add(1);
             let next = async {
-                // The permit first: what cannot be served waits in the system's queue.
-                let permit = Arc::clone(&self.permits).acquire_owned().await;
-                (permit, listener::accept(listeners).await)
+                // Room first: what cannot be served waits in the system's queue.
+                let room = bounds.connections.one().await;
+                listener::accept(listeners, turn).await.map(|accepted| (accepted, room))
             };
             let accepted = tokio::select! {
                 accepted = next => accepted,
+                () = self.pulse.answer_all() => return,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             match accepted {
-                (Ok(permit), Ok(accepted)) => {
+                Ok((accepted, room)) => {
                     if std::mem::take(&mut failing) {
                         info!("connections are accepted again");
                     }
-                    let open = Open::new(permit, Arc::clone(&self.shared.metrics));
+                    let open = Open::new(room, Arc::clone(&self.shared.metrics));
                     tokio::spawn(self.clone().serve(accepted, open, stop.clone()));
                 }
-                (_, Err(error)) if is_of_one_connection(&error) => {}
-                (_, Err(error)) => {
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
                     self.shared.metrics.accept_errors.inc();
                     if !std::mem::replace(&mut failing, true) {
                         warn!(
-                            "cannot accept connections: {error}; raise the limit of open files (LimitNOFILE)"
+                            "cannot accept connections: {error}{}",
+                            if is_of_open_files(&error) {
+                                "; raise the limit of open files (LimitNOFILE)"
+                            } else {
+                                ""
+                            }
                         );
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-                (Err(_), Ok(_)) => return,
             }
         }
     }
+}
 
-    fn open(&self) -> usize {
-        self.limits.connections - self.permits.available_permits()
-    }
+/// This process or the whole system has as many files open as it may.
+fn is_of_open_files(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 /// The peer hung up before it was accepted; the listener is sound.

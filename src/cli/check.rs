@@ -11,7 +11,7 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    let build = match Build::new(&config, &SystemClock) {
+    let build = match Build::new(&config, None, &SystemClock) {
         Ok(build) => build,
         Err(error) => return Ok(super::report_build(&error)),
     };

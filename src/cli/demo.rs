@@ -16,6 +16,7 @@ use crate::rehearsal::payload::CommandOption;
 use crate::rehearsal::sample::Sample;
 use crate::rehearsal::stand_in::Signed;
 use crate::rehearsal::{Author, Exchange, Expectation, Payload, Signer, StandIn, Verdict};
+use crate::systemd::Sockets;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
@@ -42,9 +43,12 @@ struct Stage {
 async fn play(options: &Options) -> anyhow::Result<ExitCode> {
     let signer = Signer::generate()?;
     let mut handler = Sample::start(0).await.context("the sample handler cannot listen")?;
-    let config = config(&signer, &handler)?;
+    // First, so that nothing is left behind however it ends.
+    let mut lifecycle = Lifecycle::start()?;
+    let folder = Folder::new()?;
+    let config = config(&signer, &handler, &folder)?;
     let clock = Arc::new(SystemClock);
-    let daemon = Daemon::bind(&config, Arc::<SystemClock>::clone(&clock))?;
+    let daemon = Daemon::bind(config, Sockets::default(), Arc::<SystemClock>::clone(&clock))?;
     let address = *daemon.addresses()?.first().context("no address is bound")?;
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(daemon.run(stopped));
@@ -60,14 +64,17 @@ async fn play(options: &Options) -> anyhow::Result<ExitCode> {
         "Discord's part is played by a stand-in with a throw-away key, the bot's by a handler on {}.\n",
         handler.address()
     );
-    handler = stage.scenes(handler).await?;
+    handler = tokio::select! {
+        handler = stage.scenes(handler) => handler?,
+        () = lifecycle.asked_to_end() => return Ok(ExitCode::FAILURE),
+    };
 
     if options.once {
         stop.send_replace(true);
         serving.await?;
         return Ok(if stage.all_is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let folder = KeyFolder::new(&signer)?;
+    signer.save(&folder.key())?;
     let program = std::env::args().next().unwrap_or_else(|| "shardless".to_owned());
     println!("\nStill serving, until Ctrl-C. From another terminal, play Discord yourself:\n");
     println!(
@@ -75,16 +82,15 @@ async fn play(options: &Options) -> anyhow::Result<ExitCode> {
         stage.url,
         folder.key().display()
     );
-    let lifecycle = Lifecycle::start()?;
-    let mut stop = lifecycle.stop();
-    lifecycle.run(async move { _ = stop.wait_for(|stop| *stop).await }).await;
+    lifecycle.asked_to_end().await;
     drop(handler);
     Ok(ExitCode::SUCCESS)
 }
 
-fn config(signer: &Signer, handler: &Sample) -> anyhow::Result<Config> {
+fn config(signer: &Signer, handler: &Sample, folder: &Folder) -> anyhow::Result<Config> {
     let text = format!(
-        "port = 0\n[apps.demo]\npublic_key = \"{}\"\nhandler = \"{}\"\nerror_message = \"That did not work. Please try again.\"\n",
+        "port = 0\nstate_dir = {:?}\n[apps.demo]\npublic_key = \"{}\"\nhandler = \"{}\"\nerror_message = \"That did not work. Please try again.\"\n",
+        folder.0,
         signer.public_key(),
         handler.url(),
     );
@@ -191,16 +197,15 @@ fn flags(exchange: &Exchange) -> u64 {
     json.pointer("/data/flags").and_then(Value::as_u64).unwrap_or_default()
 }
 
-/// Holds the demo's key for `send`, and goes with the demo.
-struct KeyFolder(std::path::PathBuf);
+/// Holds the daemon's state and the demo's key for `send`, and goes with the demo.
+struct Folder(std::path::PathBuf);
 
-impl KeyFolder {
-    fn new(signer: &Signer) -> anyhow::Result<Self> {
+impl Folder {
+    fn new() -> anyhow::Result<Self> {
         let mut name = [0; 8];
         getrandom::fill(&mut name).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
         let folder = Self(std::env::temp_dir().join(format!("shardless-demo-{}", hex::encode(name))));
         std::fs::create_dir(&folder.0).with_context(|| format!("cannot create {}", folder.0.display()))?;
-        signer.save(&folder.key())?;
         Ok(folder)
     }
 
@@ -209,7 +214,7 @@ impl KeyFolder {
     }
 }
 
-impl Drop for KeyFolder {
+impl Drop for Folder {
     fn drop(&mut self) {
         _ = std::fs::remove_dir_all(&self.0);
     }

@@ -8,7 +8,8 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::daemon::lifecycle::Lifecycle;
 use crate::daemon::{Daemon, StartError};
-use crate::logging;
+use crate::logging::{self, LogLevel};
+use crate::systemd::Sockets;
 
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let config = match file.load() {
@@ -17,9 +18,9 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     };
     // Connections in and out are descriptors; many systems allow 1024 unless asked for more.
     _ = rlimit::increase_nofile_limit(u64::MAX);
-    let _log = logging::start(config.log)?;
+    let logging = logging::start(config.log).map_err(anyhow::Error::from_boxed)?;
     let runtime = super::runtime()?;
-    let finished = match runtime.block_on(serve(&config)) {
+    let finished = match runtime.block_on(serve(config, file, logging.level())) {
         Ok(finished) => finished,
         Err(error) if error.downcast_ref::<StartError>().is_some_and(StartError::is_of_config) => {
             return Ok(super::report_build(&error));
@@ -31,10 +32,10 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     Ok(if finished { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn serve(config: &Config) -> anyhow::Result<bool> {
+async fn serve(config: Config, file: &ConfigFile, level: LogLevel) -> anyhow::Result<bool> {
     let lifecycle = Lifecycle::start()?;
-    let daemon = Daemon::bind(config, Arc::new(SystemClock))?;
+    let daemon = Daemon::bind(config, Sockets::take(), Arc::new(SystemClock))?;
     daemon.announce();
-    let stop = lifecycle.stop();
-    Ok(lifecycle.run(daemon.run(stop)).await)
+    let reload = daemon.reload(file.config.clone(), level);
+    Ok(lifecycle.run(daemon, reload).await)
 }

@@ -38,6 +38,14 @@ impl ConfigError {
         Self::Invalid(Mistakes { name: name.to_owned(), text: text.to_owned(), mistakes })
     }
 
+    /// The error in one line, for a log: the first mistake with its place, and how many more there are.
+    pub fn brief(&self) -> String {
+        match self {
+            Self::Unreadable { .. } => self.to_string(),
+            Self::Invalid(mistakes) => mistakes.brief(),
+        }
+    }
+
     /// The error for a terminal: with colours if `styled`.
     pub fn render(&self, styled: bool) -> String {
         match self {
@@ -75,6 +83,18 @@ impl Mistakes {
             more => format!("{more} mistakes"),
         };
         format!("{}\n\n{count} in {}", reports.join("\n\n"), self.name)
+    }
+
+    fn brief(&self) -> String {
+        let Some(first) = self.mistakes.first() else { return self.name.clone() };
+        let before = self.text.bytes().take(first.span.start);
+        let line = 1 + before.filter(|byte| *byte == b'\n').count();
+        let more = match self.mistakes.len() - 1 {
+            0 => String::new(),
+            1 => "; and 1 more mistake".to_owned(),
+            more => format!("; and {more} more mistakes"),
+        };
+        format!("{}:{line}: {}: {}{more}", self.name, first.what, first.advice)
     }
 
     fn report(&self, renderer: &Renderer, mistake: &Mistake) -> String {

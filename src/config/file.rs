@@ -188,8 +188,8 @@ fn read_replay(mut table: Table<'_, '_>) -> Replay {
 }
 
 fn read_log(mut table: Table<'_, '_>) -> Log {
-    let log =
-        Log { format: table.or("format", LogFormat::Text), level: table.or("level", tracing::Level::INFO) };
+    let format = table.optional::<LogFormat>("format").map(Spanned::into_inner);
+    let log = Log { format, level: table.or("level", tracing::Level::INFO) };
     table.finish(|_| None);
     log
 }

@@ -228,15 +228,18 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+    /// For systemd's journal, with fields.
+    Journald,
 }
 
 impl FromToml for LogFormat {
-    const EXPECTED: &'static str = "expected \"text\" or \"json\"";
+    const EXPECTED: &'static str = "expected \"text\", \"json\" or \"journald\"";
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         match value.as_str() {
             Some("text") => Ok(Self::Text),
             Some("json") => Ok(Self::Json),
+            Some("journald") => Ok(Self::Journald),
             _ => Err(String::new()),
         }
     }

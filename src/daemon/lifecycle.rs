@@ -1,16 +1,31 @@
-//! Signals: the first asks for a stop, the second for an end.
+//! Signals, and what the service manager is told: one owner for both.
+//!
+//! The first SIGTERM or SIGINT asks for a stop, a second one for an end; SIGHUP asks for the config to be read anew.
 
 use std::io;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::{Daemon, Reload};
+use crate::server::Pulse;
+use crate::systemd;
+
+/// What a stop may take beside the wait for what is in flight.
+const END: Duration = Duration::from_secs(5);
+
 /// Owns the process's signals and what follows from them.
 pub struct Lifecycle {
+    stop: StopSignals,
+    hangup: Signal,
+}
+
+struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
-    stop: watch::Sender<bool>,
 }
 
 impl Lifecycle {
@@ -20,34 +35,50 @@ impl Lifecycle {
     ///
     /// If the system does not give them.
     pub fn start() -> io::Result<Self> {
-        Ok(Self {
+        let stop = StopSignals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            stop: watch::Sender::new(false),
-        })
+        };
+        Ok(Self { stop, hangup: signal(SignalKind::hangup())? })
     }
 
-    /// Becomes true when the process is to stop.
-    pub fn stop(&self) -> watch::Receiver<bool> {
-        self.stop.subscribe()
-    }
-
-    /// Follows the signals while `work` runs, which is to end soon after [`Lifecycle::stop`] becomes true. `false` if
-    /// a second signal cut it off.
-    pub async fn run(mut self, work: impl Future<Output = ()>) -> bool {
-        tokio::pin!(work);
+    /// Waits for any signal, for a program that has nothing to reload.
+    pub async fn asked_to_end(&mut self) {
         tokio::select! {
-            () = &mut work => return true,
-            () = next(&mut self.terminate, &mut self.interrupt) => {}
+            () = self.stop.next() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+
+    /// Runs the daemon until a signal stops it. `false` if it ended in another way than by finishing what is in flight.
+    pub async fn run(mut self, daemon: Daemon, reload: Reload) -> bool {
+        let (stop, stopped) = watch::channel(false);
+        let (status, reload) = (daemon.status(), Arc::new(reload));
+        if let Some(patience) = systemd::watchdog() {
+            tokio::spawn(watchdog(daemon.pulse(), stopped.clone(), patience, systemd::alive));
+        }
+        let mut work = tokio::spawn(daemon.run(stopped));
+        systemd::ready(&status);
+        loop {
+            tokio::select! {
+                ended = &mut work => return ended.is_ok(),
+                () = self.stop.next() => break,
+                // Files that hang must not make a stop hang too.
+                _ = self.hangup.recv() => tokio::select! {
+                    () = read_anew(&reload) => {}
+                    () = self.stop.next() => break,
+                },
+            }
         }
         info!("stopping: finishing what is in flight; a second signal ends at once");
-        self.stop.send_replace(true);
+        systemd::stopping(reload.drain_timeout() + END, "Finishing what is in flight");
+        stop.send_replace(true);
         tokio::select! {
-            () = work => {
+            ended = &mut work => {
                 info!("stopped");
-                true
+                ended.is_ok()
             }
-            () = next(&mut self.terminate, &mut self.interrupt) => {
+            () = self.stop.next() => {
                 warn!("ended at once by a second signal");
                 false
             }
@@ -55,9 +86,74 @@ impl Lifecycle {
     }
 }
 
-async fn next(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+impl StopSignals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn read_anew(reload: &Arc<Reload>) {
+    systemd::reloading();
+    let reload = Arc::clone(reload);
+    // It reads files, and the runtime's threads are for requests.
+    let status = tokio::task::spawn_blocking(move || reload.run()).await;
+    systemd::ready(&status.unwrap_or_else(|_| "Serving by an earlier config: see the log".to_owned()));
+}
+
+/// Says that the daemon is well, as long as the timer ticks and the accept loop goes round.
+async fn watchdog(
+    pulse: Pulse,
+    mut stop: watch::Receiver<bool>,
+    patience: Duration,
+    say: impl Fn() + Send + 'static,
+) {
+    // By a thread of its own: the runtime's may all be looking names up, and whom it is said to may hang.
+    let (well, is_well) = mpsc::sync_channel(1);
+    std::thread::spawn(move || is_well.iter().for_each(|()| say()));
+    loop {
+        tokio::select! {
+            () = pulse.beat() => {}
+            // Nothing is accepted any more. How long a stop may take, the service manager knows.
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        // If what was said before is not out yet, it will do.
+        _ = well.try_send(());
+        tokio::time::sleep(patience / 4).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_said_while_the_accept_loop_stands_still() {
+        let (pulse, said) = (Pulse::default(), Arc::new(AtomicUsize::new(0)));
+        let (stop, stopped) = watch::channel(false);
+        let counted = Arc::clone(&said);
+        let say = move || _ = counted.fetch_add(1, Ordering::SeqCst);
+        tokio::spawn(watchdog(pulse.clone(), stopped, Duration::from_millis(4), say));
+        let goes_round = tokio::spawn({
+            let pulse = pulse.clone();
+            async move { pulse.answer_all().await }
+        });
+        while said.load(Ordering::SeqCst) < 3 {
+            tokio::task::yield_now().await;
+        }
+        goes_round.abort();
+        _ = goes_round.await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let before = said.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(said.load(Ordering::SeqCst), before);
+        stop.send_replace(true);
+        while said.load(Ordering::SeqCst) < before + 3 {
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Connecting to a handler: over TCP, TLS, or a unix socket.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -12,12 +13,13 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 use tokio::net::{TcpStream, UnixStream};
 use tower_service::Service;
 
-use crate::config::HandlerUrl;
+use crate::config::{Handler, HandlerUrl};
 use crate::pem;
 
 /// For one TCP connection to a handler.
@@ -33,52 +35,59 @@ pub struct TrustError {
     reason: String,
 }
 
-/// Makes connections to one replica.
-#[derive(Clone)]
-pub(super) enum Connector {
-    Tcp(HttpConnector),
-    Tls(HttpsConnector<HttpConnector>),
-    Unix(PathBuf),
+/// What a handler's certificate is trusted by.
+pub(super) struct Trust {
+    client: ClientConfig,
+    /// Tells other certificates from the same ones.
+    fingerprint: u64,
 }
 
-impl Connector {
-    pub(super) fn new(url: &HandlerUrl, ca: Option<&Path>) -> Result<Self, TrustError> {
-        if let Some(socket) = url.socket() {
-            return Ok(Self::Unix(socket.to_owned()));
-        }
-        let mut tcp = HttpConnector::new();
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_nodelay(true);
-        if !url.is_https() {
-            return Ok(Self::Tcp(tcp));
-        }
-        tcp.enforce_http(false);
-        let config = client_config(ca).map_err(|reason| TrustError { handler: url.to_string(), reason })?;
-        Ok(Self::Tls(
-            HttpsConnectorBuilder::new()
-                .with_tls_config(config)
-                .https_only()
-                .enable_http1()
-                .wrap_connector(tcp),
-        ))
+impl PartialEq for Trust {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
     }
 }
 
-fn client_config(ca: Option<&Path>) -> Result<ClientConfig, String> {
+impl Trust {
+    /// Reads the handler's `ca`, or what the system trusts. `None` where no replica is reached over TLS.
+    pub(super) fn of(handler: &Handler) -> Result<Option<Self>, TrustError> {
+        let first = &handler.urls.first;
+        if !first.is_https() && !handler.urls.others.iter().any(HandlerUrl::is_https) {
+            return Ok(None);
+        }
+        let untrusted = |reason| TrustError { handler: first.to_string(), reason };
+        let certificates = match &handler.ca {
+            Some(ca) => pem::read(ca).map_err(|error| unusable(ca, &error)).map(|pem| pem.certificates),
+            None => Ok(rustls_native_certs::load_native_certs().certs),
+        };
+        let certificates = certificates.map_err(untrusted)?;
+        let mut fingerprint = DefaultHasher::new();
+        certificates.hash(&mut fingerprint);
+        let client = client_config(certificates, handler.ca.as_deref()).map_err(untrusted)?;
+        Ok(Some(Self { client, fingerprint: fingerprint.finish() }))
+    }
+}
+
+fn unusable(ca: &Path, reason: &dyn std::fmt::Display) -> String {
+    format!("`ca` {} cannot be used: {reason}", ca.display())
+}
+
+fn client_config(
+    certificates: Vec<CertificateDer<'static>>,
+    ca: Option<&Path>,
+) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     match ca {
-        Some(path) => {
-            let unusable =
-                |error: &dyn std::fmt::Display| format!("`ca` {} cannot be used: {error}", path.display());
-            for certificate in pem::read(path).map_err(|error| unusable(&error))?.certificates {
-                roots.add(certificate).map_err(|error| unusable(&error))?;
+        Some(ca) => {
+            for certificate in certificates {
+                roots.add(certificate).map_err(|error| unusable(ca, &error))?;
             }
             if roots.is_empty() {
-                return Err(unusable(&"there is no certificate in it"));
+                return Err(unusable(ca, &"there is no certificate in it"));
             }
         }
         None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots.add_parsable_certificates(certificates);
             if roots.is_empty() {
                 return Err(
                     "the system trusts no certificates: install ca-certificates, or set `ca`".to_owned()
@@ -90,6 +99,30 @@ fn client_config(ca: Option<&Path>) -> Result<ClientConfig, String> {
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| error.to_string())?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Makes connections to one replica.
+#[derive(Clone)]
+pub(super) enum Connector {
+    Tcp(HttpConnector),
+    Tls(HttpsConnector<HttpConnector>),
+    Unix(PathBuf),
+}
+
+impl Connector {
+    /// One for `url`; `trust` is there for each that is https.
+    pub(super) fn new(url: &HandlerUrl, trust: Option<&Trust>) -> Self {
+        if let Some(socket) = url.socket() {
+            return Self::Unix(socket.to_owned());
+        }
+        let mut tcp = HttpConnector::new();
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_nodelay(true);
+        let Some(trust) = trust.filter(|_| url.is_https()) else { return Self::Tcp(tcp) };
+        tcp.enforce_http(false);
+        let tls = HttpsConnectorBuilder::new().with_tls_config(trust.client.clone());
+        Self::Tls(tls.https_only().enable_http1().wrap_connector(tcp))
+    }
 }
 
 type Connecting = Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>;

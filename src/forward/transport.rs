@@ -1,6 +1,5 @@
 //! HTTP/1.1 to a handler, over kept-alive connections.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use hyper::body::{Body, Incoming};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::connector::{Connector, TrustError};
+use super::connector::{Connector, Trust};
 use super::{Answer, CallError, Cause, Forwarding, MAX_RESPONSE};
 use crate::budget::{Budget, Reservation};
 use crate::config::HandlerUrl;
@@ -30,14 +29,14 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new(url: HandlerUrl, ca: Option<&Path>, budget: Arc<Budget>) -> Result<Self, TrustError> {
-        let connector = Connector::new(&url, ca)?;
+    pub(super) fn new(url: HandlerUrl, trust: Option<&Trust>, budget: Arc<Budget>) -> Self {
+        let connector = Connector::new(&url, trust);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .http1_max_buf_size(MAX_HEADERS)
             .build(connector);
-        Ok(Self { url, client, budget })
+        Self { url, client, budget }
     }
 
     /// One request, once. The client sends it again by itself only where a reused connection turned out to be closed

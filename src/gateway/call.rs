@@ -4,17 +4,22 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::replay::InteractionKey;
 use super::{App, Failure, Gateway, Refusal, Reply, answer};
 use crate::activity::{Outcome, Record};
+use crate::budget::Reservation;
 use crate::discord::TOKEN_LIFETIME;
 use crate::discord::callback::Question;
 use crate::forward::{Called, Forwarding};
 use crate::logging;
 use crate::metrics;
+
+/// For the answer to a request whose connection waited for this process to start. The process before it may have taken
+/// a whole `answer_within` (2.2 s) to finish its calls: with the start itself, this is what is left of Discord's 3 s.
+pub(super) const AFTER_A_WAIT: Duration = Duration::from_millis(500);
 
 /// What waits for one interaction's answer: the client, and every duplicate of the request.
 pub(super) struct Call {
@@ -51,11 +56,14 @@ pub(super) struct Job {
     pub(super) app: Arc<App>,
     pub(super) question: Question,
     pub(super) record: Record,
-    pub(super) key: InteractionKey,
+    /// Absent where no replay is looked for.
+    pub(super) key: Option<InteractionKey>,
+    /// From the request's first byte until Discord gets an answer.
+    pub(super) answer_within: Duration,
 }
 
 /// Permission to be one of the calls not yet answered: the daemon's and the application's.
-type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+type Permits = (Reservation, Reservation);
 
 impl Gateway {
     /// Starts a call, if there is room for one more. One that is shed was never there: it may come again.
@@ -65,19 +73,15 @@ impl Gateway {
         job: Job,
         mut forwarding: Forwarding,
     ) -> Result<(), Refusal> {
-        let permits = (
-            Arc::clone(&self.in_flight).try_acquire_owned(),
-            Arc::clone(&job.app.in_flight).try_acquire_owned(),
-        );
-        let (Ok(ours), Ok(apps)) = permits else {
-            if let Some(guard) = &self.guard {
-                guard.shed(job.key);
+        let (Some(ours), Some(apps)) = (self.bounds.in_flight.try_one(), job.app.in_flight.try_one()) else {
+            if let Some(key) = job.key {
+                self.guard.shed(key);
             }
             // A duplicate may have begun to wait.
             call.settle(Reply::empty(Refusal::InFlight.status()));
             return Err(Refusal::InFlight);
         };
-        forwarding.time_left = self.time_left(job.record.received, job.app.answer_within);
+        forwarding.time_left = self.time_left(job.record.received, job.answer_within);
         self.metrics.calls_in_flight.inc();
         let running =
             Running { gateway: Arc::clone(self), call: Arc::clone(call), job, forwarded: self.clock.now() };
@@ -121,12 +125,12 @@ impl Running {
 
     /// The deadline came first.
     fn late(&mut self) {
-        self.fail(Outcome::Late, &Failure::Late(self.job.app.answer_within));
+        self.fail(Outcome::Late, &Failure::Late(self.job.answer_within));
     }
 
     /// Discord has its answer; the handler's call goes on, so that its author learns how long it took.
     async fn wait_on(&mut self, handler: impl Future<Output = Called>, permits: Permits) {
-        let Ok(_deferred) = Arc::clone(&self.gateway.deferred).try_acquire_owned() else {
+        let Some(_deferred) = self.gateway.bounds.deferred.try_one() else {
             logging::late_end(
                 &self.job.record,
                 self.elapsed(),
@@ -166,8 +170,9 @@ impl Running {
         let reply = self.gateway.conclude(&self.job.record, outcome, reply, explanation);
         let size = reply.body_len();
         self.call.settle(reply);
-        if let Some(guard) = &self.gateway.guard {
-            guard.settled(self.job.key, size, self.gateway.clock.now());
+        if let Some(key) = self.job.key {
+            let buffered = self.gateway.snapshot.load().limits().buffered;
+            self.gateway.guard.settled(key, size, buffered, self.gateway.clock.now());
         }
     }
 

@@ -40,7 +40,9 @@ pub(super) fn require_fresh(
 
 /// The client's address: what the proxy says, if it is a proxy on this machine that says it; else the peer's own.
 pub(super) fn client(headers: &HeaderMap, peer: IpAddr) -> IpAddr {
-    if !peer.to_canonical().is_loopback() {
+    // An IPv4 client of a socket for both kinds.
+    let peer = peer.to_canonical();
+    if !peer.is_loopback() {
         return peer;
     }
     // The last entry is the one that our own proxy appended; those before it may be anyone's word.
@@ -159,6 +161,8 @@ mod tests {
         let stranger: IpAddr = Ipv4Addr::new(192, 0, 2, 1).into();
         assert_eq!(client(&headers, Ipv6Addr::LOCALHOST.into()), told);
         assert_eq!(client(&headers, stranger), stranger);
+        let mapped: IpAddr = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().into();
+        assert_eq!(client(&headers, mapped), stranger);
         headers.insert("x-forwarded-for", HeaderValue::from_static("<script>"));
         assert_eq!(client(&headers, Ipv4Addr::LOCALHOST.into()), IpAddr::from(Ipv4Addr::LOCALHOST));
     }

@@ -54,8 +54,6 @@ pub(super) enum Admission {
 
 /// Remembers interactions.
 pub(super) struct ReplayGuard {
-    window: Duration,
-    max_answers: usize,
     metrics: Arc<Metrics>,
     memory: Mutex<Memory>,
 }
@@ -94,17 +92,17 @@ struct KeptAnswer {
 }
 
 impl ReplayGuard {
-    /// A guard for timestamps inside `window`, where `buffered` bytes may be held in memory in all.
-    pub(super) fn new(window: Duration, buffered: usize, metrics: Arc<Metrics>) -> Self {
-        let max_answers = MAX_ANSWERS.min(buffered / PART_OF_BUFFERED);
-        Self { window, max_answers, metrics, memory: Mutex::default() }
+    /// A guard that knows of no interaction yet.
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, memory: Mutex::default() }
     }
 
-    /// Admits an interaction whose signature, with a timestamp inside the window, was verified.
+    /// Admits an interaction whose signature, with a timestamp inside `window`, was verified.
     pub(super) fn admit(
         &self,
         key: InteractionKey,
         timestamp: u64,
+        window: Duration,
         unix_time: Duration,
         now: Instant,
     ) -> Admission {
@@ -129,7 +127,7 @@ impl ReplayGuard {
         let call = Call::new();
         memory.calls.insert(key, Known::Call(Arc::clone(&call)));
         // The window counts whole seconds, so it is open until the last one is over.
-        let closes = Duration::from_secs(timestamp) + self.window + Duration::from_secs(1);
+        let closes = Duration::from_secs(timestamp) + window + Duration::from_secs(1);
         let expires = now + closes.saturating_sub(unix_time);
         let second = memory.seconds.entry(timestamp).or_insert(Second { expires, keys: VecDeque::new() });
         second.expires = second.expires.max(expires);
@@ -137,8 +135,9 @@ impl ReplayGuard {
         Admission::First(call)
     }
 
-    /// A call has its answer: it is kept for a while, if it is not too large.
-    pub(super) fn settled(&self, key: InteractionKey, body: usize, now: Instant) {
+    /// A call has its answer: it is kept for a while, if it is not too large. `buffered` bytes may be held in memory in
+    /// all.
+    pub(super) fn settled(&self, key: InteractionKey, body: usize, buffered: usize, now: Instant) {
         let mut memory = self.lock();
         let size = body + ANSWER_OVERHEAD;
         if body > MAX_ANSWER {
@@ -148,7 +147,7 @@ impl ReplayGuard {
         memory.answers.push_back(KeptAnswer { until: now + ANSWER_LIFETIME, key, size });
         memory.answer_bytes += size;
         memory.tidy(now);
-        while memory.answer_bytes > self.max_answers {
+        while memory.answer_bytes > MAX_ANSWERS.min(buffered / PART_OF_BUFFERED) {
             let Some(oldest) = memory.answers.pop_front() else { break };
             memory.let_go(&oldest);
         }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use thiserror::Error;
-use tokio::sync::Semaphore;
 
 use crate::budget::Budget;
 use crate::config::{self, Config, Limits, Replay};
@@ -18,6 +17,20 @@ pub struct Snapshot {
     apps: HashMap<String, Arc<App>>,
     limits: Limits,
     replay: Replay,
+    bounds: Bounds,
+}
+
+/// What is taken of the limits. It outlives a snapshot: what one took counts for the next.
+#[derive(Clone)]
+pub struct Bounds {
+    /// Bytes of bodies and answers, `limits.buffered`.
+    pub buffered: Arc<Budget>,
+    /// Open connections, `limits.connections`.
+    pub connections: Arc<Budget>,
+    /// Calls not yet answered to Discord, `limits.in_flight`.
+    pub in_flight: Arc<Budget>,
+    /// Calls that their handler is still working on, past the deadline, `limits.deferred`.
+    pub deferred: Arc<Budget>,
 }
 
 /// One application.
@@ -29,9 +42,10 @@ pub struct App {
     /// The key that its requests are signed with.
     pub public_key: PublicKey,
     /// Where its interactions go.
-    pub handler: Handler,
+    pub handler: Arc<Handler>,
     /// Its calls not yet answered to Discord.
-    pub in_flight: Arc<Semaphore>,
+    pub in_flight: Arc<Budget>,
+    max_in_flight: usize,
     /// From a request's first byte until Discord gets an answer.
     pub answer_within: Duration,
     /// What the user sees where the handler fails.
@@ -49,18 +63,37 @@ pub enum BuildError {
 }
 
 impl Snapshot {
-    /// Makes a config ready. `check` and `serve` both do.
+    /// Makes a config ready, to take the place of `before`: what did not change is carried over, connections and
+    /// counts included. Nothing is changed by that, neither for `before`.
     ///
     /// # Errors
     ///
     /// [`BuildError`], which names what cannot be used.
-    pub fn build(config: &Config, budget: &Arc<Budget>) -> Result<Self, BuildError> {
+    pub fn build(config: &Config, before: Option<&Self>) -> Result<Self, BuildError> {
+        let bounds = before.map_or_else(|| Bounds::new(&config.limits), |before| before.bounds.clone());
+        let apps_before = before.iter().flat_map(|before| before.apps.values());
+        let mut handlers: Vec<_> = apps_before.map(|app| Arc::clone(&app.handler)).collect();
         let entry = |app: &config::App| {
-            let ready = App::build(app, budget)?;
+            let handler = match handlers.iter().find(|handler| handler.is_still(&app.handler)) {
+                Some(unchanged) => Arc::clone(unchanged),
+                None => Arc::new(Handler::new(&app.handler, &bounds.buffered)?),
+            };
+            // Applications with the same handler share it.
+            handlers.push(Arc::clone(&handler));
+            let in_flight = before.and_then(|before| before.named(&app.name)).map(|app| &app.in_flight);
+            let ready = App::build(app, handler, in_flight)?;
             Ok::<_, BuildError>((app.path.as_str().to_owned(), Arc::new(ready)))
         };
         let apps = config.apps.iter().map(entry).collect::<Result<_, _>>()?;
-        Ok(Self { apps, limits: config.limits, replay: config.replay })
+        Ok(Self { apps, limits: config.limits, replay: config.replay, bounds })
+    }
+
+    /// Lets its limits hold from now on.
+    pub(super) fn take_effect(&self) {
+        self.bounds.set(&self.limits);
+        for app in self.apps.values() {
+            app.in_flight.set_limit(app.max_in_flight);
+        }
     }
 
     /// The application whose endpoint has exactly that path.
@@ -75,6 +108,15 @@ impl Snapshot {
         apps
     }
 
+    fn named(&self, name: &str) -> Option<&App> {
+        self.apps.values().find(|app| *app.name == *name).map(Arc::as_ref)
+    }
+
+    /// What is taken of the limits.
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
     /// `[limits]`.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -86,14 +128,37 @@ impl Snapshot {
     }
 }
 
+impl Bounds {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            buffered: Budget::new(limits.buffered),
+            connections: Budget::new(limits.connections),
+            in_flight: Budget::new(limits.in_flight),
+            deferred: Budget::new(limits.deferred),
+        }
+    }
+
+    fn set(&self, limits: &Limits) {
+        self.buffered.set_limit(limits.buffered);
+        self.connections.set_limit(limits.connections);
+        self.in_flight.set_limit(limits.in_flight);
+        self.deferred.set_limit(limits.deferred);
+    }
+}
+
 impl App {
-    fn build(app: &config::App, budget: &Arc<Budget>) -> Result<Self, BuildError> {
+    fn build(
+        app: &config::App,
+        handler: Arc<Handler>,
+        in_flight: Option<&Arc<Budget>>,
+    ) -> Result<Self, BuildError> {
         Ok(Self {
             name: Arc::clone(&app.name),
             header: HeaderValue::from_str(&app.name)?,
             public_key: app.public_key.clone(),
-            handler: Handler::new(&app.handler, budget)?,
-            in_flight: Arc::new(Semaphore::new(app.in_flight)),
+            handler,
+            in_flight: in_flight.map_or_else(|| Budget::new(app.in_flight), Arc::clone),
+            max_in_flight: app.in_flight,
             answer_within: app.answer_within,
             error_message: app.error_message.clone(),
         })

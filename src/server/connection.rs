@@ -18,13 +18,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::Level;
 
 use super::Connections;
-use super::listener::Accepted;
+use super::listener::{Accepted, Stream};
+use crate::budget::Reservation;
+use crate::config::Limits;
 use crate::gateway::Arrival;
 use crate::logging::{self, Ended};
 use crate::metrics::{Metrics, Reason};
@@ -32,6 +34,9 @@ use phases::{Overdue, Phases, Watched, linger};
 
 /// The peer of a unix socket is on this machine.
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// For the first request of a connection that was accepted just before a stop.
+const FIRST_REQUEST: Duration = Duration::from_millis(200);
 
 /// The first byte of a TLS connection: the content type of a handshake record.
 ///
@@ -46,13 +51,13 @@ const BUFFER: usize = 16 * 1024;
 /// An open connection: it counts until it is dropped.
 pub(super) struct Open {
     metrics: Arc<Metrics>,
-    _permit: OwnedSemaphorePermit,
+    _room: Reservation,
 }
 
 impl Open {
-    pub(super) fn new(permit: OwnedSemaphorePermit, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(room: Reservation, metrics: Arc<Metrics>) -> Self {
         metrics.connections.inc();
-        Self { metrics, _permit: permit }
+        Self { metrics, _room: room }
     }
 }
 
@@ -63,19 +68,21 @@ impl Drop for Open {
 }
 
 impl Connections {
-    /// Serves a connection, whatever it came over.
+    /// Serves a connection, whatever it came over, within the limits of when it came.
     pub(super) async fn serve(self, accepted: Accepted, _open: Open, stop: watch::Receiver<bool>) {
-        match accepted {
-            Accepted::Unix(stream) => self.serve_http(stream, LOCAL, stop).await,
-            Accepted::Tcp(stream) => {
-                let Ok(peer) = stream.peer_addr() else { return };
+        let limits = *self.shared.gateway.snapshot().limits();
+        let phases = Phases::new(Arc::clone(&self.shared.clock), accepted.has_waited);
+        match accepted.stream {
+            Stream::Unix(stream) => self.serve_http(stream, LOCAL, phases, limits, stop).await,
+            Stream::Tcp(stream) => {
+                let Ok(peer) = stream.peer_addr().map(|peer| peer.ip()) else { return };
                 // An answer leaves in one piece; waiting for more to send would only cost time.
                 _ = stream.set_nodelay(true);
-                match &self.tls {
-                    None => self.serve_http(stream, peer.ip(), stop).await,
-                    Some(tls) => match handshake(tls, stream, self.limits.handshake_timeout).await {
-                        Ok(stream) => self.serve_http(stream, peer.ip(), stop).await,
-                        Err(fault) => self.note(fault, peer.ip()),
+                match self.tls.acceptor() {
+                    None => self.serve_http(stream, peer, phases, limits, stop).await,
+                    Some(tls) => match handshake(&tls, stream, limits.handshake_timeout).await {
+                        Ok(stream) => self.serve_http(stream, peer, phases, limits, stop).await,
+                        Err(fault) => self.note(fault, peer),
                     },
                 }
             }
@@ -84,22 +91,33 @@ impl Connections {
 
     /// Serves requests until the connection ends, is too slow in what it does, or `stop` is true and its request is
     /// answered.
-    async fn serve_http<S>(&self, stream: S, peer: IpAddr, mut stop: watch::Receiver<bool>)
-    where
+    async fn serve_http<S>(
+        &self,
+        stream: S,
+        peer: IpAddr,
+        phases: Phases,
+        limits: Limits,
+        mut stop: watch::Receiver<bool>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let phases = Phases::new(Arc::clone(&self.shared.clock));
         let stopping_now = stop.clone();
         let service = service_fn(|request| self.answer(request, peer, &phases, &stopping_now));
         let http = http1::Builder::new()
-            .max_header_size(self.limits.headers)
-            .max_buf_size(self.limits.headers.max(BUFFER))
+            .max_header_size(limits.headers)
+            .max_buf_size(limits.headers.max(BUFFER))
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(Watched::new(stream, phases.clone())), service);
         tokio::pin!(http);
-        let overdue = Overdue::new(phases.clone(), self.limits);
+        let overdue = Overdue::new(phases.clone(), limits);
         tokio::pin!(overdue);
-        let stopped = stop.wait_for(|stop| *stop);
+        let stopped = async {
+            _ = stop.wait_for(|stop| *stop).await;
+            // Whoever opened it has a request, which may be on its way, and nobody else can take it any more.
+            if phases.is_new() {
+                tokio::time::sleep(FIRST_REQUEST).await;
+            }
+        };
         tokio::pin!(stopped);
         let mut stopping = false;
         let fault = loop {
@@ -108,7 +126,7 @@ impl Connections {
                 biased;
                 result = &mut http => break result.err().map(|error| fault_of(&error, &phases)),
                 fault = &mut overdue => break fault,
-                _ = &mut stopped, if !stopping => {
+                () = &mut stopped, if !stopping => {
                     stopping = true;
                     // A request that is arriving is still answered, and its answer ends the connection.
                     if !phases.is_reading() {
@@ -137,7 +155,8 @@ impl Connections {
         phases: &Phases,
         stop: &watch::Receiver<bool>,
     ) -> Result<Response<Handed>, Infallible> {
-        let arrival = Arrival { first_byte: phases.request_is_here(), peer };
+        let (first_byte, has_waited) = phases.request_is_here();
+        let arrival = Arrival { first_byte, peer, has_waited };
         let mut response = Arc::clone(&self.shared.gateway).handle(request, arrival).await;
         if *stop.borrow() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

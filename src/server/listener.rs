@@ -1,26 +1,81 @@
-//! Binding addresses and the unix socket.
+//! Listening: on sockets that systemd hands over, and on what the config names besides.
 
 mod tcp;
 mod unix;
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
-use std::task::{Context, Poll};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::time::Instant;
+use tracing::warn;
 
 use crate::config::Listen;
+use crate::systemd::Sockets;
 
 /// Something that connections come from.
-pub(super) enum Listener {
+pub(super) struct Listener {
+    socket: Socket,
+    past: Past,
+}
+
+/// What a socket that was handed over may hold at first: connections that came before this process.
+#[derive(Default)]
+struct Past {
+    /// Until it is found empty.
+    is_here: AtomicBool,
+    /// Unless there was nothing.
+    came: AtomicBool,
+    /// When it was looked at first.
+    began: OnceLock<Instant>,
+}
+
+/// In this time the runtime has learned that a connection is waiting, if one is.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+
+impl Past {
+    fn of(was_handed_over: bool) -> Self {
+        Self { is_here: AtomicBool::new(was_handed_over), ..Self::default() }
+    }
+
+    /// Whether what comes may have waited. `is_empty` where nothing comes.
+    fn look(&self, is_empty: bool) -> bool {
+        if !self.is_here.load(Ordering::Relaxed) {
+            return false;
+        }
+        let began = *self.began.get_or_init(Instant::now);
+        let is_new = !self.came.load(Ordering::Relaxed);
+        // At the very first, nothing may only mean that the runtime has not looked yet.
+        let is_over = if is_new { began.elapsed() > FIRST_LOOK } else { is_empty };
+        if is_over {
+            self.is_here.store(false, Ordering::Relaxed);
+        } else if !is_empty {
+            self.came.store(true, Ordering::Relaxed);
+        }
+        !is_over && !is_empty
+    }
+}
+
+enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener, PathBuf),
 }
 
 /// A connection that was accepted.
-pub(super) enum Accepted {
+pub(super) struct Accepted {
+    pub(super) stream: Stream,
+    /// Whether it may have waited for this process to start.
+    pub(super) has_waited: bool,
+}
+
+/// What a connection runs over.
+pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -34,19 +89,54 @@ pub struct BindError {
     hint: &'static str,
 }
 
-/// Binds all that the config asks for.
-pub(super) fn bind(listen: &Listen) -> Result<Vec<Listener>, BindError> {
-    let mut listeners: Vec<_> = tcp::bind(listen)?.into_iter().map(Listener::Tcp).collect();
-    if let Some(path) = &listen.unix_socket {
-        listeners.push(Listener::Unix(unix::bind(path)?, path.clone()));
+/// Takes what was handed over, and binds what the config asks for besides.
+pub(super) fn bind(listen: &Listen, sockets: Sockets) -> Result<Vec<Listener>, BindError> {
+    let others = sockets.others;
+    if others > 0 {
+        warn!("systemd hands over {others} sockets that nobody can connect to, which are not used");
     }
-    Ok(listeners)
+    let handed_over = take(sockets).map_err(|reason| BindError {
+        address: "a socket that systemd hands over".to_owned(),
+        reason,
+        hint: "",
+    })?;
+    let mut own: Vec<_> = tcp::bind(listen, &handed_over)?.into_iter().map(Socket::Tcp).collect();
+    if let Some(path) =
+        listen.unix_socket.as_deref().filter(|path| !handed_over.iter().any(|one| one.is_at(path)))
+    {
+        own.push(Socket::Unix(unix::bind(path)?, path.to_owned()));
+    }
+    if !handed_over.is_empty() {
+        for socket in &own {
+            warn!(
+                "systemd does not hand {socket} over, so connections to it are refused while the daemon restarts: add it with `systemctl edit shardless.socket`"
+            );
+        }
+    }
+    let listener = |was_handed_over| move |socket| Listener { socket, past: Past::of(was_handed_over) };
+    Ok(handed_over.into_iter().map(listener(true)).chain(own.into_iter().map(listener(false))).collect())
 }
 
-/// The next connection of whichever listener has one.
-pub(super) async fn accept(listeners: &[Listener]) -> io::Result<Accepted> {
+fn take(sockets: Sockets) -> io::Result<Vec<Socket>> {
+    let mut taken = Vec::new();
+    for socket in sockets.tcp {
+        socket.set_nonblocking(true)?;
+        taken.push(Socket::Tcp(TcpListener::from_std(socket)?));
+    }
+    for socket in sockets.unix {
+        socket.set_nonblocking(true)?;
+        let path = socket.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
+        taken.push(Socket::Unix(UnixListener::from_std(socket)?, path));
+    }
+    Ok(taken)
+}
+
+/// The next connection of whichever listener has one. Who is asked first goes by `turn`, so that no other has to wait for
+/// one that always has some.
+pub(super) async fn accept(listeners: &[Listener], turn: usize) -> io::Result<Accepted> {
     std::future::poll_fn(|context| {
-        let accepted = listeners.iter().find_map(|listener| match listener.poll_accept(context) {
+        let in_turn = listeners.iter().cycle().skip(turn % listeners.len().max(1)).take(listeners.len());
+        let accepted = in_turn.into_iter().find_map(|listener| match listener.poll_accept(context) {
             Poll::Ready(accepted) => Some(accepted),
             Poll::Pending => None,
         });
@@ -57,16 +147,39 @@ pub(super) async fn accept(listeners: &[Listener]) -> io::Result<Accepted> {
 
 impl Listener {
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
-        match self {
-            Self::Tcp(listener) => listener.poll_accept(context).map_ok(|(stream, _)| Accepted::Tcp(stream)),
-            Self::Unix(listener, _) => {
-                listener.poll_accept(context).map_ok(|(stream, _)| Accepted::Unix(stream))
+        let accepted = match &self.socket {
+            Socket::Tcp(listener) => listener.poll_accept(context).map_ok(|(stream, _)| Stream::Tcp(stream)),
+            Socket::Unix(listener, _) => {
+                listener.poll_accept(context).map_ok(|(stream, _)| Stream::Unix(stream))
             }
+        };
+        let has_waited = self.past.look(accepted.is_pending());
+        let stream = ready!(accepted)?;
+        Poll::Ready(Ok(Accepted { stream, has_waited }))
+    }
+
+    /// The TCP address, if it is one.
+    pub(super) fn address(&self) -> Option<io::Result<std::net::SocketAddr>> {
+        match &self.socket {
+            Socket::Tcp(listener) => Some(listener.local_addr()),
+            Socket::Unix(..) => None,
         }
     }
 }
 
+impl Socket {
+    fn is_at(&self, unix_socket: &Path) -> bool {
+        matches!(self, Self::Unix(_, path) if path == unix_socket)
+    }
+}
+
 impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.socket.fmt(f)
+    }
+}
+
+impl fmt::Display for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(listener) => match listener.local_addr() {

@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 8] = [
     &["forward"],
     &["logging"],
     &["config", "metrics", "activity"],
-    &["discord", "clock", "budget", "pem"],
+    &["discord", "clock", "budget", "pem", "systemd"],
 ];
 
 fn layer(room: &str) -> Option<usize> {

@@ -10,6 +10,7 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+mod activation;
 mod commands;
 mod forwarding;
 mod framing;
@@ -18,6 +19,7 @@ mod layers;
 mod limits;
 mod probe;
 mod reach;
+mod reload;
 mod replay;
 mod serving;
 mod support;

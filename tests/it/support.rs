@@ -17,6 +17,8 @@ use shardless::daemon::Daemon;
 use shardless::metrics::Metrics;
 use shardless::rehearsal::stand_in::Signed;
 use shardless::rehearsal::{Author, Exchange, Payload, Signer, StandIn};
+use shardless::systemd::Sockets;
+use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -36,6 +38,7 @@ pub(crate) struct TestDaemon {
     pub(crate) discord: StandIn,
     stop: watch::Sender<bool>,
     running: JoinHandle<()>,
+    _state: TempDir,
 }
 
 impl TestDaemon {
@@ -55,20 +58,26 @@ impl TestDaemon {
     /// A daemon before a handler of another making; its own is not there.
     pub(crate) async fn before(settings: &str, app: &str, handler: &str) -> Self {
         let signer = Signer::generate().unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let state_dir = if settings.starts_with("state_dir") {
+            String::new()
+        } else {
+            format!("state_dir = {:?}\n", state.path())
+        };
         let text = format!(
-            "port = 0\n{settings}\n[apps.mybot]\npublic_key = \"{}\"\nhandler = \"{handler}\"\n{app}\n",
+            "port = 0\n{state_dir}{settings}\n[apps.mybot]\npublic_key = \"{}\"\nhandler = \"{handler}\"\n{app}\n",
             signer.public_key(),
         );
         let handler = Handler::none().await;
         let clock = Arc::new(TestClock::default());
         let config = Config::parse("test.toml", &text).unwrap();
-        let daemon = Daemon::bind(&config, Arc::<TestClock>::clone(&clock)).unwrap();
+        let daemon = Daemon::bind(config, Sockets::default(), Arc::<TestClock>::clone(&clock)).unwrap();
         let address = daemon.addresses().unwrap()[0];
         let metrics = daemon.metrics();
         let (stop, stopped) = watch::channel(false);
         let discord = StandIn::new(signer, Arc::<TestClock>::clone(&clock)).unwrap();
         let running = tokio::spawn(daemon.run(stopped));
-        Self { address, handler, clock, metrics, discord, stop, running }
+        Self { address, handler, clock, metrics, discord, stop, running, _state: state }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -59,7 +59,12 @@ async fn a_self_signed_certificate_is_made_once_and_holds_for_every_local_name()
     use std::os::unix::fs::PermissionsExt;
     let mode = |name: &str| std::fs::metadata(state.path().join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("self-signed.key"), mode("self-signed.pem")), (0o600, 0o644));
-    assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 2);
+    let mut files: Vec<_> = std::fs::read_dir(state.path())
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(files, ["lock", "self-signed.key", "self-signed.pem"]);
 
     let again = TestDaemon::with(&self_signed(&state), "", Handler::fine().await).await;
     assert_eq!(std::fs::read(&certificate).unwrap(), first);
@@ -296,4 +301,54 @@ async fn the_wrong_protocol_is_one_warning_that_says_which_it_is() {
     let mut stream = TcpStream::connect(daemon.address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     daemon.until_log("plain HTTP came to where TLS is spoken: let the proxy use https://").await;
+}
+
+/// As a renewal does it: new files in the place of the old ones, then a reload.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_is_served_after_a_reload_and_half_a_renewal_changes_nothing() {
+    let (old, new, files) = (Signed::for_days(90), Signed::for_days(90), Signed::for_days(90));
+    let put = |from: &Signed, name: &str| _ = std::fs::copy(from.path(name), files.path(name)).unwrap();
+    let put_both = |from: &Signed| ["chain.pem", "key.pem"].into_iter().for_each(|name| put(from, name));
+    put_both(&old);
+    let daemon = Binary::serve(&files.settings("chain.pem", "key.pem"), "", "http://127.0.0.1:9/").await;
+    let port = daemon.address.port();
+    let serves = async |signed: &Signed| {
+        connect(&client(&signed.path("root.pem"), rustls::ALL_VERSIONS), port, "localhost").await.is_ok()
+    };
+    assert!(serves(&old).await && !serves(&new).await);
+
+    put(&new, "chain.pem");
+    daemon.signal("HUP");
+    daemon.until_log("do not belong together").await;
+    assert!(serves(&old).await && !serves(&new).await);
+
+    put_both(&new);
+    daemon.signal("HUP");
+    daemon.until_log("is in force now").await;
+    assert!(!serves(&old).await && serves(&new).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_comes_and_goes_with_a_reload() {
+    let handler = Handler::fine().await;
+    let daemon = Binary::serve("", "", &handler.url()).await;
+    let (port, state) = (daemon.address.port(), daemon.folder.path().join("state"));
+    let speaks_tls = async || {
+        let certificate = state.join("self-signed.pem");
+        connect(&client(&certificate, rustls::ALL_VERSIONS), port, "localhost").await.is_ok()
+    };
+    daemon.rewrite("[tls]\nself_signed = true", "", &handler.url());
+    daemon.signal("HUP");
+    daemon.until_log("the port speaks TLS with the certificate in").await;
+    assert!(speaks_tls().await);
+    // Another folder for state takes a restart: until then the certificate is the one that proxies know.
+    let elsewhere = daemon.folder.path().join("elsewhere");
+    daemon.rewrite(&format!("state_dir = {elsewhere:?}\n[tls]\nself_signed = true"), "", &handler.url());
+    daemon.signal("HUP");
+    daemon.until_log("`state_dir` has changed").await;
+    assert!(speaks_tls().await && !elsewhere.exists());
+    daemon.rewrite("", "", &handler.url());
+    daemon.signal("HUP");
+    daemon.until_log("the port speaks plain HTTP").await;
+    assert!(!speaks_tls().await);
 }

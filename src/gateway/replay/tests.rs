@@ -9,13 +9,14 @@ struct Machine {
     metrics: Arc<Metrics>,
     unix_time: Duration,
     now: Instant,
+    buffered: usize,
 }
 
 impl Machine {
     fn new() -> Self {
         let metrics = Arc::new(Metrics::default());
-        let guard = ReplayGuard::new(WINDOW, 64 * 1024 * 1024, Arc::clone(&metrics));
-        Self { guard, metrics, unix_time: Duration::from_secs(SIGNED), now: Instant::now() }
+        let (guard, buffered) = (ReplayGuard::new(Arc::clone(&metrics)), 64 * 1024 * 1024);
+        Self { guard, metrics, unix_time: Duration::from_secs(SIGNED), now: Instant::now(), buffered }
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -24,7 +25,7 @@ impl Machine {
     }
 
     fn admit(&self, id: u64, timestamp: u64) -> &'static str {
-        match self.guard.admit(key(id), timestamp, self.unix_time, self.now) {
+        match self.guard.admit(key(id), timestamp, WINDOW, self.unix_time, self.now) {
             Admission::First(_) => "first",
             Admission::Again(_) => "again",
             Admission::Spent => "spent",
@@ -32,7 +33,7 @@ impl Machine {
     }
 
     fn settle(&self, id: u64, size: usize) {
-        self.guard.settled(key(id), size, self.now);
+        self.guard.settled(key(id), size, self.buffered, self.now);
     }
 
     fn sizes(&self) -> (usize, usize, usize) {
@@ -103,7 +104,7 @@ fn applications_do_not_share_ids() {
     let machine = Machine::new();
     assert_eq!(machine.admit(1, SIGNED), "first");
     let other = InteractionKey { application: 2, id: 1 };
-    let admission = machine.guard.admit(other, SIGNED, machine.unix_time, machine.now);
+    let admission = machine.guard.admit(other, SIGNED, WINDOW, machine.unix_time, machine.now);
     assert!(matches!(admission, Admission::First(_)));
 }
 
@@ -143,7 +144,7 @@ fn answers_are_bounded_in_all_and_gone_after_their_time() {
 
 #[test]
 fn answers_take_only_their_part_of_what_may_be_held() {
-    let machine = Machine { guard: ReplayGuard::new(WINDOW, 400_000, Arc::default()), ..Machine::new() };
+    let machine = Machine { buffered: 400_000, ..Machine::new() };
     for id in 0..100 {
         assert_eq!(machine.admit(id, SIGNED), "first");
         machine.settle(id, 20_000);

@@ -24,6 +24,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that are read and thrown away meanwhile, at a time.
 const DISCARDED: usize = 4096;
 
+/// For bytes that were there before their connection was accepted to be read.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
 const HEADERS_TOO_LARGE: &[u8] = b"HTTP/1.1 431 ";
 const TARGET_TOO_LONG: &[u8] = b"HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
@@ -53,16 +56,19 @@ struct State {
     first: Option<u8>,
     /// Whether the first line of the request that is arriving has ended.
     line_has_ended: bool,
+    /// Whether the next request's connection waited for this process to start.
+    has_waited: bool,
 }
 
 impl Phases {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        let state = State { phase: Phase::Idle { since: clock.now() }, first: None, line_has_ended: false };
+    pub(super) fn new(clock: Arc<dyn Clock>, has_waited: bool) -> Self {
+        let phase = Phase::Idle { since: clock.now() };
+        let state = State { phase, first: None, line_has_ended: false, has_waited };
         Self { state: Arc::new(Mutex::new(state)), clock }
     }
 
-    /// A request's headers are whole. When did its first byte come?
-    pub(super) fn request_is_here(&self) -> Instant {
+    /// A request's headers are whole. When did its first byte come, and did it wait for us before that?
+    pub(super) fn request_is_here(&self) -> (Instant, bool) {
         let mut state = self.lock();
         let first_byte = match state.phase {
             Phase::Reading { first_byte } => first_byte,
@@ -70,7 +76,7 @@ impl Phases {
             _ => self.clock.now(),
         };
         state.phase = Phase::Answering;
-        first_byte
+        (first_byte, std::mem::take(&mut state.has_waited))
     }
 
     /// There is an answer, to be written from now on.
@@ -83,6 +89,11 @@ impl Phases {
         if let Phase::Writing { all_is_handed_over, .. } = &mut self.lock().phase {
             *all_is_handed_over = true;
         }
+    }
+
+    /// Whether nothing came yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.lock().first.is_none()
     }
 
     /// Whether a request has begun to arrive.
@@ -98,7 +109,9 @@ impl Phases {
     fn bytes_came(&self, bytes: &[u8]) {
         let mut state = self.lock();
         state.first = state.first.or(bytes.first().copied());
-        if let Phase::Idle { .. } = state.phase {
+        if let Phase::Idle { since } = state.phase {
+            // What waited was there at once.
+            state.has_waited &= self.clock.now().saturating_duration_since(since) < AT_ONCE;
             state.phase = Phase::Reading { first_byte: self.clock.now() };
             state.line_has_ended = false;
         }

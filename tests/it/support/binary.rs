@@ -55,17 +55,17 @@ impl Binary {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         let key = signer.public_key();
-        let text = format!(
-            "port = 0\n{settings}\n[apps.mybot]\npublic_key = \"{key}\"\nhandler = \"{handler}\"\n{app}\n"
-        );
-        std::fs::write(&path, text).unwrap();
+        std::fs::write(&path, config(settings, &key.to_string(), handler, app)).unwrap();
         let mut command = undirected(Command::new(EXECUTABLE));
         command.args(["serve", "--config"]).arg(&path).stderr(Stdio::piped());
+        command.env("STATE_DIRECTORY", folder.path().join("state"));
         prepare(&mut command);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let mut first = String::new();
-        lines.read_line(&mut first).unwrap();
+        while !first.contains("listens on ") {
+            assert!(lines.read_line(&mut first).unwrap() > 0, "it ended: {first}");
+        }
         let address = first.split("listens on ").nth(1).and_then(|rest| rest.split_whitespace().next());
         let address = address.unwrap_or_else(|| panic!("no address in {first:?}")).trim_end_matches('"');
         let log = Arc::new(Mutex::new(first.clone()));
@@ -92,6 +92,16 @@ impl Binary {
             self.signer.save(&path).unwrap();
         }
         path
+    }
+
+    /// Writes another config for it, of which it has not heard yet.
+    pub(crate) fn rewrite(&self, settings: &str, app: &str, handler: &str) {
+        let text = config(settings, &self.signer.public_key().to_string(), handler, app);
+        std::fs::write(self.config(), text).unwrap();
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("config.toml")
     }
 
     /// All that it logged so far.
@@ -130,6 +140,11 @@ impl Binary {
         }
         status
     }
+}
+
+fn config(settings: &str, key: &str, handler: &str, app: &str) -> String {
+    let port = if settings.starts_with("port") { "" } else { "port = 0\n" };
+    format!("{port}{settings}\n[apps.mybot]\npublic_key = \"{key}\"\nhandler = \"{handler}\"\n{app}\n")
 }
 
 impl Drop for Binary {

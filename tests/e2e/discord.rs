@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde_json::{Value, json};
 use shardless::clock::{Clock, SystemClock};
 use shardless::rehearsal::payload::CommandOption;
-use shardless::rehearsal::stand_in::Signed;
+use shardless::rehearsal::stand_in::{SendError, Signed};
 use shardless::rehearsal::{Author, Exchange, Expectation, Payload, Signer, StandIn, Verdict};
 
 /// Plays Discord, with a key of its own.
 pub(crate) struct Discord {
     stand_in: StandIn,
     signer: Signer,
-    author: Mutex<Author>,
+    author: Arc<Mutex<Author>>,
 }
 
 /// An interaction, and the answer that is right for it and for no other.
@@ -26,8 +26,21 @@ impl Discord {
     pub(crate) fn new() -> Self {
         let signer = Signer::generate().unwrap();
         let stand_in = StandIn::new(signer.clone(), Arc::new(SystemClock)).unwrap();
-        let author = Mutex::new(Author::new(SystemClock.unix_time(), 0));
+        let author = Arc::new(Mutex::new(Author::new(SystemClock.unix_time(), 0)));
         Self { stand_in, signer, author }
+    }
+
+    /// From now on, a certificate that is signed by one of these is trusted too.
+    pub(crate) fn trust(&mut self, pem: &str) {
+        let certificates = rustls_pemfile::certs(&mut pem.as_bytes()).collect::<Result<Vec<_>, _>>().unwrap();
+        assert!(!certificates.is_empty(), "no certificate in {pem:?}");
+        self.stand_in = StandIn::trusting(certificates, self.signer.clone(), Arc::new(SystemClock)).unwrap();
+    }
+
+    /// The same one, without the connections that are open already.
+    pub(crate) fn anew(&self) -> Self {
+        let stand_in = StandIn::new(self.signer.clone(), Arc::new(SystemClock)).unwrap();
+        Self { stand_in, signer: self.signer.clone(), author: Arc::clone(&self.author) }
     }
 
     pub(crate) fn public_key(&self) -> String {
@@ -40,8 +53,13 @@ impl Discord {
 
     /// A command with that text in its option.
     pub(crate) fn command(&self, text: &str) -> Interaction {
+        self.named_command("play", text)
+    }
+
+    /// The same, for a command of that name.
+    pub(crate) fn named_command(&self, name: &str, text: &str) -> Interaction {
         let option = CommandOption::parse(&format!("query:string={text}")).unwrap();
-        let payload = self.author().command("play", &[option]);
+        let payload = self.author().command(name, &[option]);
         let answer = message(4, &id(&payload), text);
         Interaction { payload, answer }
     }
@@ -76,7 +94,11 @@ impl Discord {
     }
 
     pub(crate) async fn send(&self, url: &str, signed: &Signed) -> Exchange {
-        self.stand_in.send(url, signed).await.unwrap()
+        self.try_send(url, signed).await.unwrap()
+    }
+
+    pub(crate) async fn try_send(&self, url: &str, signed: &Signed) -> Result<Exchange, SendError> {
+        self.stand_in.send(url, signed).await
     }
 
     /// Sends an interaction; an error says what was wrong with the answer.
@@ -89,6 +111,11 @@ impl Discord {
 }
 
 impl Interaction {
+    /// Its id.
+    pub(crate) fn id(&self) -> String {
+        id(&self.payload)
+    }
+
     /// Whether Discord would take the answer, and it is the one for this interaction.
     pub(crate) fn check(&self, exchange: &Exchange) -> Result<(), String> {
         let title = &self.payload.title;

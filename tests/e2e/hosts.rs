@@ -3,20 +3,16 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, ToSocketAddrs};
-use std::os::unix::fs::MetadataExt;
-use std::process::Command;
 
 use crate::daemon::{Daemon, Settings, Way};
 use crate::discord::Discord;
 use crate::guides::Guide;
 use crate::handler::Handler;
+use crate::inside;
 use crate::process::{self, program};
 use crate::proxies::{Front, Proxy};
 
 const INTERACTIONS: usize = 20;
-
-/// Tells a test that it is inside.
-const INSIDE: &str = "SHARDLESS_E2E_INSIDE";
 
 const DEBIANS: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";
 const IPV6_FIRST: &str = "::1 localhost\n127.0.0.1 localhost\n";
@@ -26,40 +22,19 @@ const NO_IPV6: &str = "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6";
 
 /// Runs the test `name` of this file on such a machine, where it is not there yet. True inside.
 fn is_inside(name: &str, hosts: &str, prepare: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
+    if inside::is_inside() {
         return true;
     }
     let folder = process::folder();
     let file = folder.path().join("hosts");
     fs::write(&file, hosts).unwrap();
-    let enter = format!(
-        "mount --bind \"$1\" /etc/hosts && ip link set lo up && {prepare} && exec env {INSIDE}=1 \"$2\" \"$3\" --exact --nocapture"
-    );
-    let mut command = as_root("unshare");
+    let enter =
+        format!("mount --bind \"$1\" /etc/hosts && ip link set lo up && {prepare} && shift && exec \"$@\"");
+    let mut command = inside::as_root("unshare");
     command.args(["--net", "--mount", "sh", "-ec", &enter, "sh"]).arg(&file);
-    command.arg(std::env::current_exe().unwrap()).arg(format!("hosts::{name}"));
     program("ip");
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    let has_run = said.contains("test result: ok. 1 passed");
-    assert!(
-        output.status.success() && has_run,
-        "inside (a network and an /etc/hosts of its own take root): {}\n{said}",
-        output.status
-    );
-    print!("{said}");
+    inside::rerun(command, &format!("hosts::{name}"));
     false
-}
-
-/// A program with root's rights: as it is for root, by sudo for others.
-fn as_root(name: &str) -> Command {
-    let program = program(name);
-    if fs::metadata("/proc/self").unwrap().uid() == 0 {
-        return Command::new(program);
-    }
-    let mut command = Command::new(process::program("sudo"));
-    command.arg("-n").arg(program);
-    command
 }
 
 /// Every proxy finds the daemon, however it is set up.

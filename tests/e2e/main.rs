@@ -1,8 +1,8 @@
 //! The daemon in the place it is made for: behind the real Nginx and the real Apache, with the site files that ship, in
 //! front of unmodified bots written with Discord's official libraries.
 //!
-//! `tests/install` brings what is needed; the tests of `hosts` take root. `SHARDLESS_FULL=1` sends ten times as many
-//! interactions.
+//! `tests/install` brings what is needed; the tests of `hosts` and `machine` take root. `SHARDLESS_FULL=1` sends ten times as
+//! many interactions, and restarts as often as the project's bars say.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,11 +16,17 @@
 mod bodies;
 mod bots;
 mod connections;
+mod container;
 mod daemon;
 mod discord;
 mod guides;
 mod handler;
 mod hosts;
+mod inside;
+mod install;
+mod load;
+mod machine;
+mod package;
 mod pinning;
 mod probe;
 mod process;
@@ -31,4 +37,5 @@ mod requests;
 mod setup;
 mod sites;
 mod tls;
+mod units;
 mod volume;

@@ -8,13 +8,13 @@ use rstest::rstest;
 use crate::bots::{Bot, Library};
 use crate::daemon::{Daemon, Settings, Way};
 use crate::discord::{Discord, Interaction};
+use crate::inside::is_full;
 use crate::proxies::Proxy;
 
 const AT_ONCE: usize = 100;
 
 fn interactions() -> usize {
-    let full = std::env::var_os("SHARDLESS_FULL").is_some_and(|value| value == "1");
-    if full { 1000 } else { 100 }
+    if is_full() { 1000 } else { 100 }
 }
 
 #[rstest]

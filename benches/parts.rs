@@ -8,11 +8,13 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use shardless::config::{Conditions, Selector};
 use shardless::discord::callback::{self, Question};
 use shardless::discord::interaction::{Interaction, Kind};
 use shardless::discord::signature::{SignatureHeaders, UnverifiedBody};
 use shardless::rehearsal::payload::CommandOption;
 use shardless::rehearsal::{Author, Signer};
+use shardless::routes::{Routes, Subject};
 
 fn parts(criterion: &mut Criterion) {
     let unix_time = Duration::from_secs(1_700_000_000);
@@ -40,5 +42,28 @@ fn parts(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, parts);
+/// As many routes for commands, for custom_ids and for what they begin with; what is looked for is the last of them.
+fn routes(criterion: &mut Criterion) {
+    for count in [10, 1000] {
+        let selectors = (0..count / 2).flat_map(|n| {
+            [Selector::Command(format!("music play{n}")), Selector::CustomIdPrefix(format!("ticket:{n}:"))]
+        });
+        let conditions: Vec<_> =
+            selectors.map(|selector| Conditions { selector, kind: None, guild: Some(1) }).collect();
+        let routes = Routes::new(&conditions);
+        let (command, custom_id) =
+            (format!("music play{}", count / 2 - 1), format!("ticket:{}:7", count / 2 - 1));
+        for (kind, name) in [(Kind::Command, &command), (Kind::Component, &custom_id)] {
+            let subject = Subject { kind, name: Some(name), guild: Some(1) };
+            criterion.bench_function(
+                &format!("look up a {} among {count} routes", kind.as_str()),
+                |bencher| {
+                    bencher.iter(|| routes.find(black_box(subject)).unwrap());
+                },
+            );
+        }
+    }
+}
+
+criterion_group!(benches, parts, routes);
 criterion_main!(benches);

@@ -18,6 +18,8 @@ pub enum Outcome {
     Pong,
     /// The handler's answer was relayed.
     Answered,
+    /// The route's own reply was the answer.
+    Replied,
     /// The handler said that it answers by itself, over Discord's REST API.
     HandlerAnswersItself,
     /// The handler could not be reached, or its answer was of no use.
@@ -34,6 +36,7 @@ impl Outcome {
         match self {
             Self::Pong => "pong",
             Self::Answered => "answered",
+            Self::Replied => "replied",
             Self::HandlerAnswersItself => "handler_answers_itself",
             Self::Failed => "failed",
             Self::Late => "late",
@@ -53,6 +56,8 @@ pub struct Record {
     pub kind: Kind,
     /// The command, or the `custom_id`, cut to a sane length.
     pub name: Option<Box<str>>,
+    /// The route that it took, if it took one.
+    pub route: Option<Arc<str>>,
     /// Who sent the request, as far as it can be known.
     pub client: IpAddr,
     /// When its first byte came.
@@ -85,6 +90,7 @@ impl Record {
             id: interaction.id,
             kind: interaction.kind,
             name: interaction.name.as_deref().map(cut),
+            route: None,
             client,
             received,
             replica: None,

@@ -6,6 +6,7 @@
 
 mod check;
 mod demo;
+mod explain;
 mod keygen;
 mod probe;
 mod send;
@@ -40,7 +41,7 @@ enum Command {
     /// Run the daemon
     Serve(ConfigFile),
     /// Build what `serve` would build, open no port, and name every mistake with its line
-    Check(ConfigFile),
+    Check(check::Options),
     /// Play every kind of interaction through a real daemon, with nothing to set up
     Demo(demo::Options),
     /// Play Discord against an endpoint: a handler's own, or the daemon's
@@ -63,7 +64,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let done = match self.command {
             Command::Serve(file) => serve::run(&file),
-            Command::Check(file) => check::run(&file),
+            Command::Check(options) => check::run(&options),
             Command::Demo(options) => demo::run(&options),
             Command::Send(options) => send::run(&options),
             Command::Keygen(options) => keygen::run(&options),

@@ -12,6 +12,7 @@ mod file;
 mod reader;
 mod value;
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use error::ConfigError;
 pub use value::{Address, EndpointPath, HandlerUrl, HandlerUrls, LogFormat};
 
+use crate::discord::interaction::Kind;
 use crate::discord::signature::PublicKey;
 
 /// Where `serve` and `check` look for the config file unless told otherwise.
@@ -151,14 +153,60 @@ pub struct App {
     pub public_key: PublicKey,
     /// The path of its interactions endpoint.
     pub path: EndpointPath,
-    /// Where its interactions go.
+    /// Where its interactions go, unless a route says otherwise.
     pub handler: Handler,
+    /// In this order.
+    pub routes: Vec<Route>,
     /// Its calls not yet answered to Discord.
     pub in_flight: usize,
     /// From a request's first byte until Discord gets an answer, whatever the handler does.
     pub answer_within: Duration,
     /// What the user sees, alone, where the handler fails.
     pub error_message: Option<String>,
+}
+
+/// `[[apps.NAME.routes]]`: where certain interactions go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Which ones.
+    pub conditions: Conditions,
+    /// Where to.
+    pub target: Target,
+    /// As the application's, for these alone.
+    pub answer_within: Option<Duration>,
+}
+
+/// Which interactions take a route: those for which all that is given holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conditions {
+    /// What they are about.
+    pub selector: Selector,
+    /// Their kind, if only one will do.
+    pub kind: Option<Kind>,
+    /// The guild that they come from, if only one will do.
+    pub guild: Option<u64>,
+}
+
+/// What interactions are about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// Anything.
+    Any,
+    /// A command, with everything below it: `"music"`, `"music play"`. Its autocomplete too.
+    Command(String),
+    /// The component or modal with this `custom_id`.
+    CustomId(String),
+    /// Components and modals whose `custom_id` begins so.
+    CustomIdPrefix(String),
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To a handler.
+    Handler(Handler),
+    /// Nowhere: this callback, as JSON, is the answer.
+    Reply(Arc<str>),
 }
 
 /// Where interactions go: `[handlers.NAME]`, or one URL.
@@ -168,6 +216,22 @@ pub struct Handler {
     pub urls: HandlerUrls,
     /// The certificates that its own must be signed by, in PEM, instead of the system's; for `https` alone.
     pub ca: Option<PathBuf>,
+}
+
+/// As the file says it, for logs.
+impl fmt::Display for Conditions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        match &self.selector {
+            Selector::Any => {}
+            Selector::Command(path) => parts.push(format!("command {path}")),
+            Selector::CustomId(id) => parts.push(format!("custom_id {id}")),
+            Selector::CustomIdPrefix(text) => parts.push(format!("custom_id {text}*")),
+        }
+        parts.extend(self.kind.map(|kind| format!("kind {}", kind.as_str())));
+        parts.extend(self.guild.map(|guild| format!("guild {guild}")));
+        f.write_str(&parts.join(", "))
+    }
 }
 
 impl Config {

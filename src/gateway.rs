@@ -32,7 +32,7 @@ use call::Call;
 pub use refusal::{Failure, Refusal};
 use replay::{Admission, InteractionKey, ReplayGuard};
 pub use reply::Reply;
-pub use snapshot::{App, Bounds, BuildError, Snapshot};
+pub use snapshot::{App, Bounds, BuildError, Choice, Snapshot, Target};
 
 /// Answers requests, each by the same path.
 pub struct Gateway {
@@ -57,8 +57,8 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    fn answer_within(&self, app: &App) -> Duration {
-        if self.has_waited { app.answer_within.min(call::AFTER_A_WAIT) } else { app.answer_within }
+    fn answer_within(&self, answer_within: Duration) -> Duration {
+        if self.has_waited { answer_within.min(call::AFTER_A_WAIT) } else { answer_within }
     }
 }
 
@@ -132,7 +132,7 @@ impl Gateway {
             intake::read(body, signature, bounds, self.bounds.buffered.reservation()).await?;
         let body = self.verify(body, app)?.kept_with(reservation);
         let interaction = Interaction::parse(body.bytes())?;
-        let record = Record::new(Arc::clone(&app.name), &interaction, client, arrival.first_byte);
+        let mut record = Record::new(Arc::clone(&app.name), &interaction, client, arrival.first_byte);
         if interaction.kind == Kind::Ping {
             return Ok(self.conclude(&record, Outcome::Pong, Reply::pong(), None));
         }
@@ -146,10 +146,18 @@ impl Gateway {
             }
             Admission::First(call) => call,
         };
-        let answer_within = arrival.answer_within(app);
-        let job =
-            call::Job { question: interaction.question(), app: Arc::clone(app), record, key, answer_within };
-        self.start(&call, job, intake::forwarding(body, content_type, &head.headers, app))?;
+        let choice = app.choose(&interaction);
+        record.route = choice.route;
+        let (question, app) = (interaction.question(), Arc::clone(app));
+        let answer_within = arrival.answer_within(choice.answer_within);
+        let job = call::Job { question, app, record, key, answer_within };
+        match choice.target {
+            Target::Reply(reply) => self.reply(&call, &job, reply),
+            Target::Handler(handler) => {
+                let forwarding = intake::forwarding(body, content_type, &head.headers, &job.app);
+                self.start(&call, job, handler, forwarding)?;
+            }
+        }
         Ok(call.reply().await)
     }
 

@@ -35,5 +35,6 @@ pub mod logging;
 pub mod metrics;
 pub mod pem;
 pub mod rehearsal;
+pub mod routes;
 pub mod server;
 pub mod systemd;

@@ -126,6 +126,7 @@ pub fn interaction(record: &Record, end: &End) {
                 kind = record.kind.as_str(),
                 // Debug, since Discord's users choose these names: it escapes line ends and control characters.
                 name = record.name.as_deref().map(tracing::field::debug),
+                route = record.route.as_deref(),
                 handler = record.replica.as_deref(),
                 outcome = end.outcome.as_str(),
                 status = end.status,
@@ -141,6 +142,7 @@ pub fn interaction(record: &Record, end: &End) {
         (Outcome::Pong, _) => line!(info, "PING answered"),
         (Outcome::Answered, None) => line!(info, "interaction answered"),
         (Outcome::Answered, Some(warning)) => line!(warn, "answered, but Discord will refuse it: {warning}"),
+        (Outcome::Replied, _) => line!(info, "interaction answered by its route's reply"),
         (Outcome::HandlerAnswersItself, _) => line!(info, "handler answers by itself"),
         (Outcome::Duplicate, _) => line!(info, "duplicate got the first one's answer"),
         (Outcome::Failed, why) => line!(warn, "handler failed: {}", why.unwrap_or_default()),

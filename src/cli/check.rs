@@ -1,12 +1,26 @@
-//! `shardless check`: is the config sound?
+//! `shardless check`: is the config sound, and where would an interaction go?
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::ConfigFile;
+use anyhow::Context;
+
+use super::{ConfigFile, explain};
 use crate::clock::SystemClock;
 use crate::daemon::Build;
+use crate::gateway::Target;
 
-pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Say which route this interaction takes, and why; a file with its JSON, as `send --file` takes it
+    #[arg(long, value_name = "FILE")]
+    explain: Option<PathBuf>,
+}
+
+pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let file = &options.file;
     let config = match file.load() {
         Ok(config) => config,
         Err(code) => return Ok(code),
@@ -28,6 +42,17 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     }
     for (path, app) in build.snapshot.apps() {
         println!("  {}: POST {path} goes to {}", app.name, app.handler);
+        for (route, target) in app.routes() {
+            match target {
+                Target::Handler(handler) => println!("    {route}: to {handler}"),
+                Target::Reply(_) => println!("    {route}: answered by shardless itself"),
+            }
+        }
+    }
+    if let Some(payload) = &options.explain {
+        let body = std::fs::read(payload).with_context(|| format!("cannot read {}", payload.display()))?;
+        println!("\n{}:", payload.display());
+        explain::print(&config, &body).with_context(|| payload.display().to_string())?;
     }
     Ok(ExitCode::SUCCESS)
 }

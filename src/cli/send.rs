@@ -8,8 +8,9 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::builder::NonEmptyStringValueParser;
 
-use super::KEY_FILE;
+use super::{KEY_FILE, explain};
 use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
 use crate::discord::interaction::Interaction;
 use crate::pem;
 use crate::rehearsal::payload::CommandOption;
@@ -40,6 +41,9 @@ pub(super) struct Options {
     url: String,
     #[command(flatten)]
     what: What,
+    /// Say first which route it takes by that config of the daemon, and why
+    #[arg(long, value_name = "CONFIG")]
+    explain: Option<PathBuf>,
     /// An option of the command: name=value, or name:type=value (integer, user, attachment …); repeatable
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = CommandOption::parse, requires = "with_options", conflicts_with_all = NO_COMMANDS)]
     options: Vec<CommandOption>,
@@ -107,6 +111,13 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let config = match &options.explain {
+        Some(path) => match Config::load(path) {
+            Ok(config) => Some(config),
+            Err(error) => return Ok(super::report(&error)),
+        },
+        None => None,
+    };
     let signer = signer(options.key.as_deref())?;
     let certificates = match &options.ca {
         Some(path) => pem::read(path).with_context(|| format!("cannot use {}", path.display()))?.certificates,
@@ -114,6 +125,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let stand_in = StandIn::trusting(certificates, signer, Arc::new(SystemClock))?;
     let payload = payload(options)?;
+    if let Some(config) = config.filter(|_| payload.kind.is_some()) {
+        explain::print(&config, &payload.body)?;
+    }
     let mut signed = stand_in.sign(&payload);
     let mut expectation = Expectation::Callback;
     if options.forge {

@@ -11,10 +11,14 @@ use toml::de::DeTable;
 use super::error::Mistake;
 use super::reader::{Notes, Table};
 use super::value::{
-    AbsolutePath, Address, Count, EndpointPath, HandlerRef, HandlerUrl, HandlerUrls, LogFormat, Size, is_name,
+    AbsolutePath, Address, AnswerWithin, CommandPath, Count, EndpointPath, HandlerRef, HandlerUrl,
+    HandlerUrls, Json, LogFormat, Size, Snowflake, is_name,
 };
-use super::{App, Config, Handler, Limits, Listen, Log, Replay, StateDir, Tls};
-use crate::discord::RESPONSE_DEADLINE;
+use super::{
+    App, Conditions, Config, Handler, Limits, Listen, Log, Replay, Route, Selector, StateDir, Target, Tls,
+};
+use crate::discord::callback::{self, CallbackType, Question};
+use crate::discord::interaction::Kind;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -227,13 +231,9 @@ fn read_app(
     let path = table.optional::<EndpointPath>("path");
     let handler = table
         .required::<HandlerRef>("handler", "where your bot listens: handler = \"http://127.0.0.1:8080/…\"");
-    let below_deadline =
-        "expected from \"100ms\" to \"2900ms\": Discord gives up after 3 s, the way there and back included";
     let in_flight = table.or("in_flight", Count(1024)).0;
-    let answer_within =
-        table.or_fitting("answer_within", Duration::from_millis(2200), below_deadline, |time| {
-            (Duration::from_millis(100)..=RESPONSE_DEADLINE - Duration::from_millis(100)).contains(time)
-        });
+    let answer_within = table.or("answer_within", AnswerWithin(Duration::from_millis(2200))).0;
+    let routes = table.array("routes");
     let error_message = table.optional::<String>("error_message");
     table.finish(|_| None);
 
@@ -243,7 +243,18 @@ fn read_app(
         let what = format!("`apps.{}.error_message` cannot have this value", name.get_ref());
         notes.wrong(text.span(), what, "expected 1 to 2000 characters, as Discord takes them");
     }
-    let handler = handler.and_then(|handler| find_handler(notes, name.get_ref(), handler, listen, handlers));
+    let find = |key: &str, handler| find_handler(notes, key, handler, listen, handlers);
+    let handler = handler.and_then(|handler| find(&format!("apps.{}.handler", name.get_ref()), handler));
+    let read = |(index, table)| {
+        let key = format!("apps.{}.routes[{index}].handler", name.get_ref());
+        read_route(notes, table, |handler| find(&key, handler))
+    };
+    // All are read before the first failure counts, so that every mistake is noted.
+    let routes: Vec<_> = routes.into_iter().enumerate().map(read).collect();
+    let routes: Option<Vec<_>> = routes.into_iter().collect();
+    if let Some(routes) = &routes {
+        require_reachable(notes, routes);
+    }
     let (span, path) = match path {
         Some(path) => (path.span(), path.into_inner()),
         None if path_is_given => return None,
@@ -259,6 +270,7 @@ fn read_app(
         public_key: public_key?.into_inner(),
         path,
         handler: handler?,
+        routes: routes?.into_iter().map(|(_, route)| route).collect(),
         in_flight,
         answer_within,
         error_message: error_message.map(Spanned::into_inner),
@@ -268,14 +280,14 @@ fn read_app(
 /// What an application's `handler` stands for.
 fn find_handler(
     notes: &Notes,
-    app: &str,
+    key: &str,
     handler: Spanned<HandlerRef>,
     listen: &Listen,
     handlers: &Handlers,
 ) -> Option<Handler> {
-    let (span, key) = (handler.span(), format!("apps.{app}.handler"));
+    let span = handler.span();
     match handler.into_inner() {
-        HandlerRef::Url(url) => is_other(notes, &key, &url, span, listen)
+        HandlerRef::Url(url) => is_other(notes, key, &url, span, listen)
             .then(|| Handler { urls: HandlerUrls::one(url), ca: None }),
         HandlerRef::Name(name) => match handlers.get(&name) {
             Some(handler) => handler.clone(),
@@ -288,6 +300,130 @@ fn find_handler(
             }
         },
     }
+}
+
+fn read_route(
+    notes: &Notes,
+    mut table: Table<'_, '_>,
+    find: impl FnOnce(Spanned<HandlerRef>) -> Option<Handler>,
+) -> Option<(Range<usize>, Route)> {
+    let span = table.span.clone();
+    let command = table.optional::<CommandPath>("command");
+    let custom_id = table.optional::<Selector>("custom_id");
+    let kind = table.optional::<Kind>("kind");
+    let guild = table.optional::<Snowflake>("guild");
+    let names_condition = ["command", "custom_id", "kind", "guild"].iter().any(|key| table.was_there(key));
+    let (names_handler, names_reply) = (table.has("handler"), table.has("reply"));
+    let handler = table.optional::<HandlerRef>("handler").and_then(find);
+    let reply = table.optional::<Json>("reply");
+    let answer_within = table.optional::<AnswerWithin>("answer_within");
+    table.finish(|_| None);
+
+    if !names_condition {
+        let advice =
+            "add command, custom_id, kind or guild; what goes everywhere else is the application's `handler`";
+        notes.missing(span.clone(), "this route has no condition", advice);
+    }
+    if names_handler == names_reply {
+        let (what, advice) = if names_handler {
+            ("this route has a handler and a reply", "keep one of them")
+        } else {
+            ("this route leads nowhere", "add handler = \"…\", or reply = { … }")
+        };
+        notes.missing(span.clone(), what, advice);
+    }
+    if let (Some(command), Some(custom_id)) = (&command, &custom_id) {
+        _ = command;
+        notes.wrong(custom_id.span(), "nothing has both a command and a custom_id", "make two routes of it");
+        return None;
+    }
+    let selector = match (command, custom_id) {
+        (Some(command), _) => Selector::Command(command.into_inner().0),
+        (None, Some(custom_id)) => custom_id.into_inner(),
+        (None, None) => Selector::Any,
+    };
+    let (kind_span, kind) = kind.map_or((span.clone(), None), |kind| (kind.span(), Some(kind.into_inner())));
+    let conditions = Conditions { selector, kind, guild: guild.map(|guild| guild.into_inner().0) };
+    let kinds = kinds_of(&conditions);
+    if kinds.is_empty() {
+        let advice =
+            "a command comes as \"command\" or \"autocomplete\", a custom_id as \"component\" or \"modal\"";
+        notes.wrong(kind_span, "no interaction takes this route", advice);
+        return None;
+    }
+    let target = match (handler, reply) {
+        (Some(handler), _) => Target::Handler(handler),
+        (None, Some(reply)) => {
+            let (span, reply) = (reply.span(), reply.into_inner().0.to_string());
+            check_reply(notes, span, &reply, &kinds)?;
+            Target::Reply(reply.into())
+        }
+        (None, None) => return None,
+    };
+    let answer_within = answer_within.map(|within| within.into_inner().0);
+    Some((span, Route { conditions, target, answer_within }))
+}
+
+/// Notes routes that an earlier one leaves nothing for.
+fn require_reachable(notes: &Notes, routes: &[(Range<usize>, Route)]) {
+    for (index, (span, route)) in routes.iter().enumerate() {
+        let earlier =
+            routes.iter().take(index).find(|(_, earlier)| covers(&earlier.conditions, &route.conditions));
+        if let Some((_, earlier)) = earlier {
+            let advice = format!("put it before the one for {}, or take it out", earlier.conditions);
+            notes.wrong(
+                span.clone(),
+                "no interaction comes to this route: an earlier one takes them all",
+                advice,
+            );
+        }
+    }
+}
+
+/// Whether every interaction that `other` holds for is one that `conditions` hold for.
+fn covers(conditions: &Conditions, other: &Conditions) -> bool {
+    let is_about_all = match (&conditions.selector, &other.selector) {
+        (Selector::Any, _) => true,
+        (Selector::Command(path), Selector::Command(other)) => {
+            other.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        }
+        (Selector::CustomId(id), Selector::CustomId(other)) => id == other,
+        (Selector::CustomIdPrefix(text), Selector::CustomId(other) | Selector::CustomIdPrefix(other)) => {
+            other.starts_with(text.as_str())
+        }
+        _ => false,
+    };
+    let kinds = kinds_of(conditions);
+    is_about_all
+        && kinds_of(other).iter().all(|kind| kinds.contains(kind))
+        && conditions.guild.is_none_or(|guild| other.guild == Some(guild))
+}
+
+/// The kinds of interactions that such conditions can hold for.
+fn kinds_of(conditions: &Conditions) -> Vec<Kind> {
+    let kinds: &[Kind] = match conditions.selector {
+        Selector::Any => &[Kind::Command, Kind::Autocomplete, Kind::Component, Kind::Modal],
+        Selector::Command(_) => &[Kind::Command, Kind::Autocomplete],
+        Selector::CustomId(_) | Selector::CustomIdPrefix(_) => &[Kind::Component, Kind::Modal],
+    };
+    kinds.iter().copied().filter(|kind| conditions.kind.is_none_or(|only| only == *kind)).collect()
+}
+
+/// Notes what Discord would not take of a reply. Suggestions for what is being typed are none beside another reply.
+fn check_reply(notes: &Notes, span: Range<usize>, reply: &str, kinds: &[Kind]) -> Option<()> {
+    let is_of_others = |kind: &&Kind| **kind != Kind::Autocomplete || kinds.len() == 1;
+    for kind in kinds.iter().filter(is_of_others) {
+        let wrong = match callback::check(reply.as_bytes(), Question { kind: *kind, has_message: true }) {
+            Ok(checked) if checked.callback == CallbackType::Pong => Some("a PONG answers a PING".to_owned()),
+            Ok(checked) => checked.broken_limits.into_iter().next(),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(wrong) = wrong {
+            notes.wrong(span, "Discord would not take this reply", wrong);
+            return None;
+        }
+    }
+    Some(())
 }
 
 #[cfg(test)]

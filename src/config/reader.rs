@@ -59,6 +59,7 @@ pub(super) struct Table<'n, 't> {
     pub(super) span: Range<usize>,
     entries: Vec<(Spanned<String>, Spanned<DeValue<'t>>)>,
     known: Vec<&'static str>,
+    taken: Vec<&'static str>,
 }
 
 impl<'n, 't> Table<'n, 't> {
@@ -66,7 +67,7 @@ impl<'n, 't> Table<'n, 't> {
         let entries = table
             .into_iter()
             .map(|(key, value)| (Spanned::new(key.span(), key.get_ref().to_string()), value));
-        Self { notes, prefix, span, entries: entries.collect(), known: Vec::new() }
+        Self { notes, prefix, span, entries: entries.collect(), known: Vec::new(), taken: Vec::new() }
     }
 
     pub(super) fn has_table(&self, key: &str) -> bool {
@@ -79,6 +80,11 @@ impl<'n, 't> Table<'n, 't> {
 
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|(name, _)| name.get_ref() == key)
+    }
+
+    /// Whether `key` was there before it was taken, right or not.
+    pub(super) fn was_there(&self, key: &str) -> bool {
+        self.taken.contains(&key)
     }
 
     /// The value of `key`, if it is there and right.
@@ -132,6 +138,21 @@ impl<'n, 't> Table<'n, 't> {
         table.unwrap_or_else(|| Table::new(self.notes, prefix, self.span.clone(), DeTable::new()))
     }
 
+    /// The tables of the array of that name, in their order.
+    pub(super) fn array(&mut self, key: &'static str) -> Vec<Table<'n, 't>> {
+        let Some((_, value)) = self.take(key) else { return Vec::new() };
+        let (span, name) = (value.span(), format!("{}{key}", self.prefix));
+        let DeValue::Array(elements) = value.into_inner() else {
+            let advice = format!("write [[{name}]] on a line of its own, its keys below");
+            self.notes.wrong(span, format!("`{name}` must be an array of tables"), advice);
+            return Vec::new();
+        };
+        let table = |(index, value): (usize, Spanned<DeValue<'t>>)| {
+            self.as_table(format!("{name}[{index}]."), value.span(), value)
+        };
+        elements.into_iter().enumerate().filter_map(table).collect()
+    }
+
     /// All tables inside this one, whatever their names.
     pub(super) fn into_tables(mut self) -> Vec<(Spanned<String>, Table<'n, 't>)> {
         let entries = std::mem::take(&mut self.entries);
@@ -168,6 +189,7 @@ impl<'n, 't> Table<'n, 't> {
         self.notes.keys.borrow_mut().insert(format!("{}{key}", self.prefix));
         let position = self.entries.iter().position(|(name, _)| name.get_ref() == key)?;
         let (name, value) = self.entries.remove(position);
+        self.taken.push(key);
         Some((name.span(), value))
     }
 

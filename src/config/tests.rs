@@ -26,7 +26,9 @@ fn the_full_example_shows_every_key_with_its_default() {
         let key = key.rsplit('.').next().unwrap();
         FULL.lines().any(|line| {
             let line = line.trim_start_matches("# ");
-            line.starts_with(&format!("{key} = ")) || line.starts_with(&format!("[{key}"))
+            line.starts_with(&format!("{key} = "))
+                || line.starts_with(&format!("[{key}"))
+                || line.ends_with(&format!(".{key}]]"))
         })
     };
     let keys = file::keys_of(&uncommented(""));

@@ -230,6 +230,12 @@ impl AnswerData {
 /// The answer to a PING.
 pub const PONG: Bytes = Bytes::from_static(br#"{"type":1}"#);
 
+/// Nothing to suggest for what is being typed.
+pub fn no_choices() -> Bytes {
+    let callback = json!({ "type": CallbackType::AutocompleteResult.number(), "data": { "choices": [] } });
+    Bytes::from(callback.to_string())
+}
+
 /// What the user sees in place of an answer that failed: a message for them alone, or an empty list of choices.
 /// `None` where the kind of interaction leaves no way to show a text.
 pub fn failure(kind: Kind, text: &str) -> Option<Bytes> {
@@ -238,9 +244,7 @@ pub fn failure(kind: Kind, text: &str) -> Option<Bytes> {
             "type": CallbackType::ChannelMessageWithSource.number(),
             "data": { "content": text, "flags": EPHEMERAL },
         }),
-        Kind::Autocomplete => {
-            json!({ "type": CallbackType::AutocompleteResult.number(), "data": { "choices": [] } })
-        }
+        Kind::Autocomplete => return Some(no_choices()),
         Kind::Ping | Kind::SkuEligibility | Kind::Unknown(_) => return None,
     };
     Some(Bytes::from(callback.to_string()))

@@ -71,6 +71,8 @@ pub struct Interaction<'a> {
     pub kind: Kind,
     /// The command with its group and subcommand (`"music play"`), or the `custom_id`.
     pub name: Option<Cow<'a, str>>,
+    /// The guild that it comes from, if it comes from one.
+    pub guild: Option<u64>,
     /// Whether it comes with the message it was started from: always for components, sometimes for modals.
     pub has_message: bool,
 }
@@ -121,7 +123,8 @@ impl<'a> Interaction<'a> {
         let id = envelope.id.parse().map_err(|_| InteractionError::Id)?;
         let kind = Kind::from_type(envelope.kind);
         let name = envelope.data.and_then(Data::into_name);
-        Ok(Self { id, kind, name, has_message: envelope.message.is_some() })
+        let guild = envelope.guild_id.and_then(|guild| guild.parse().ok());
+        Ok(Self { id, kind, name, guild, has_message: envelope.message.is_some() })
     }
 }
 
@@ -158,6 +161,8 @@ struct Envelope<'a> {
     kind: u64,
     #[serde(borrow)]
     data: Option<Data<'a>>,
+    #[serde(borrow)]
+    guild_id: Option<Cow<'a, str>>,
     message: Option<IgnoredAny>,
 }
 

@@ -3,17 +3,20 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::answer::{self, Judged};
 use super::replay::InteractionKey;
-use super::{App, Failure, Gateway, Refusal, Reply, answer};
+use super::{App, Failure, Gateway, Refusal, Reply};
 use crate::activity::{Outcome, Record};
 use crate::budget::Reservation;
 use crate::discord::TOKEN_LIFETIME;
-use crate::discord::callback::Question;
-use crate::forward::{Called, Forwarding};
+use crate::discord::callback::{self, Question};
+use crate::discord::interaction::Kind;
+use crate::forward::{Called, Forwarding, Handler};
 use crate::logging;
 use crate::metrics;
 
@@ -71,6 +74,7 @@ impl Gateway {
         self: &Arc<Self>,
         call: &Arc<Call>,
         job: Job,
+        handler: Arc<Handler>,
         mut forwarding: Forwarding,
     ) -> Result<(), Refusal> {
         let (Some(ours), Some(apps)) = (self.bounds.in_flight.try_one(), job.app.in_flight.try_one()) else {
@@ -85,8 +89,35 @@ impl Gateway {
         self.metrics.calls_in_flight.inc();
         let running =
             Running { gateway: Arc::clone(self), call: Arc::clone(call), job, forwarded: self.clock.now() };
-        tokio::spawn(running.run(forwarding, (ours, apps)));
+        tokio::spawn(running.run(handler, forwarding, (ours, apps)));
         Ok(())
+    }
+
+    /// Answers by a route's own reply. While somebody types, there is nothing to suggest beside it.
+    pub(super) fn reply(&self, call: &Call, job: &Job, reply: Bytes) {
+        match (callback::check(&reply, job.question), job.question.kind) {
+            (Ok(_), _) => self.settle(call, job, Outcome::Replied, Reply::json(reply), None),
+            (Err(_), Kind::Autocomplete) => {
+                let nothing = callback::no_choices();
+                self.settle(call, job, Outcome::Replied, Reply::json(nothing), None);
+            }
+            (Err(error), _) => self.fail(call, job, Outcome::Failed, &Failure::from(error)),
+        }
+    }
+
+    fn fail(&self, call: &Call, job: &Job, outcome: Outcome, failure: &Failure) {
+        let reply = Reply::failure(failure, job.question.kind, job.app.error_message.as_deref());
+        self.settle(call, job, outcome, reply, Some(failure.to_string()));
+    }
+
+    fn settle(&self, call: &Call, job: &Job, outcome: Outcome, reply: Reply, explanation: Option<String>) {
+        let reply = self.conclude(&job.record, outcome, reply, explanation);
+        let size = reply.body_len();
+        call.settle(reply);
+        if let Some(key) = job.key {
+            let buffered = self.snapshot.load().limits().buffered;
+            self.guard.settled(key, size, buffered, self.clock.now());
+        }
     }
 }
 
@@ -99,10 +130,9 @@ struct Running {
 }
 
 impl Running {
-    async fn run(mut self, forwarding: Forwarding, permits: Permits) {
-        let app = Arc::clone(&self.job.app);
+    async fn run(mut self, handler: Arc<Handler>, forwarding: Forwarding, permits: Permits) {
         let time_left = forwarding.time_left;
-        let handler = app.handler.call(forwarding);
+        let handler = handler.call(forwarding);
         tokio::pin!(handler);
         match tokio::time::timeout(time_left, &mut handler).await {
             Ok(called) => self.answered(called),
@@ -118,7 +148,9 @@ impl Running {
         self.note_end_of_handler(&called);
         match called.result.map_err(Failure::from).and_then(|answer| answer::judge(answer, self.job.question))
         {
-            Ok(judged) => self.settle(judged.outcome, judged.reply, judged.warning),
+            Ok(Judged { outcome, reply, warning }) => {
+                self.gateway.settle(&self.call, &self.job, outcome, reply, warning);
+            }
             Err(failure) => self.fail(Outcome::Failed, &failure),
         }
     }
@@ -162,18 +194,7 @@ impl Running {
     }
 
     fn fail(&self, outcome: Outcome, failure: &Failure) {
-        let reply = Reply::failure(failure, self.job.question.kind, self.job.app.error_message.as_deref());
-        self.settle(outcome, reply, Some(failure.to_string()));
-    }
-
-    fn settle(&self, outcome: Outcome, reply: Reply, explanation: Option<String>) {
-        let reply = self.gateway.conclude(&self.job.record, outcome, reply, explanation);
-        let size = reply.body_len();
-        self.call.settle(reply);
-        if let Some(key) = self.job.key {
-            let buffered = self.gateway.snapshot.load().limits().buffered;
-            self.gateway.guard.settled(key, size, buffered, self.gateway.clock.now());
-        }
+        self.gateway.fail(&self.call, &self.job, outcome, failure);
     }
 
     fn elapsed(&self) -> Duration {

@@ -30,6 +30,11 @@ impl Reply {
         Self { status: StatusCode::OK, content_type: Some(content_type), body }
     }
 
+    /// A callback of our own.
+    pub fn json(body: Bytes) -> Self {
+        Self::callback(JSON, body)
+    }
+
     /// A status, and nothing more.
     pub fn empty(status: StatusCode) -> Self {
         Self { status, content_type: None, body: Bytes::new() }
@@ -39,7 +44,7 @@ impl Reply {
     /// it, else a status at which Discord shows its own text.
     pub fn failure(failure: &Failure, kind: Kind, error_message: Option<&str>) -> Self {
         match error_message.and_then(|text| callback::failure(kind, text)) {
-            Some(body) => Self::callback(JSON, body),
+            Some(body) => Self::json(body),
             None => Self::empty(failure.status()),
         }
     }

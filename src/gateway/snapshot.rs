@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderValue;
 use thiserror::Error;
 
 use crate::budget::Budget;
 use crate::config::{self, Config, Limits, Replay};
+use crate::discord::interaction::Interaction;
 use crate::discord::signature::PublicKey;
 use crate::forward::{Handler, TrustError};
+use crate::routes::{Routes, Subject};
 
 /// The applications with their handlers, and the limits.
 pub struct Snapshot {
@@ -41,8 +44,10 @@ pub struct App {
     pub header: HeaderValue,
     /// The key that its requests are signed with.
     pub public_key: PublicKey,
-    /// Where its interactions go.
+    /// Where its interactions go, unless a route says otherwise.
     pub handler: Arc<Handler>,
+    routes: Routes,
+    destinations: Vec<Destination>,
     /// Its calls not yet answered to Discord.
     pub in_flight: Arc<Budget>,
     max_in_flight: usize,
@@ -50,6 +55,33 @@ pub struct App {
     pub answer_within: Duration,
     /// What the user sees where the handler fails.
     pub error_message: Option<String>,
+}
+
+/// Where a route leads.
+struct Destination {
+    route: Arc<str>,
+    target: Target,
+    answer_within: Duration,
+}
+
+/// What an interaction goes to.
+#[derive(Clone)]
+pub enum Target {
+    /// A handler.
+    Handler(Arc<Handler>),
+    /// This callback is the answer.
+    Reply(Bytes),
+}
+
+/// Where an interaction goes, and by which route.
+#[derive(Clone)]
+pub struct Choice {
+    /// The route's conditions, as the config says them; `None` for the application's own handler.
+    pub route: Option<Arc<str>>,
+    /// Where to.
+    pub target: Target,
+    /// From the request's first byte until Discord gets an answer.
+    pub answer_within: Duration,
 }
 
 /// Why a config cannot be made ready, though each of its values is sound.
@@ -73,15 +105,18 @@ impl Snapshot {
         let bounds = before.map_or_else(|| Bounds::new(&config.limits), |before| before.bounds.clone());
         let apps_before = before.iter().flat_map(|before| before.apps.values());
         let mut handlers: Vec<_> = apps_before.map(|app| Arc::clone(&app.handler)).collect();
-        let entry = |app: &config::App| {
-            let handler = match handlers.iter().find(|handler| handler.is_still(&app.handler)) {
+        let mut ready = |config: &config::Handler| {
+            let handler = match handlers.iter().find(|handler| handler.is_still(config)) {
                 Some(unchanged) => Arc::clone(unchanged),
-                None => Arc::new(Handler::new(&app.handler, &bounds.buffered)?),
+                None => Arc::new(Handler::new(config, &bounds.buffered)?),
             };
-            // Applications with the same handler share it.
+            // Whoever names the same handler shares it.
             handlers.push(Arc::clone(&handler));
+            Ok::<_, BuildError>(handler)
+        };
+        let entry = |app: &config::App| {
             let in_flight = before.and_then(|before| before.named(&app.name)).map(|app| &app.in_flight);
-            let ready = App::build(app, handler, in_flight)?;
+            let ready = App::build(app, &mut ready, in_flight)?;
             Ok::<_, BuildError>((app.path.as_str().to_owned(), Arc::new(ready)))
         };
         let apps = config.apps.iter().map(entry).collect::<Result<_, _>>()?;
@@ -147,16 +182,54 @@ impl Bounds {
 }
 
 impl App {
+    /// Where an interaction goes.
+    pub fn choose(&self, interaction: &Interaction<'_>) -> Choice {
+        let destination =
+            self.routes.find(Subject::of(interaction)).and_then(|index| self.destinations.get(index));
+        match destination {
+            Some(Destination { route, target, answer_within }) => Choice {
+                route: Some(Arc::clone(route)),
+                target: target.clone(),
+                answer_within: *answer_within,
+            },
+            None => Choice {
+                route: None,
+                target: Target::Handler(Arc::clone(&self.handler)),
+                answer_within: self.answer_within,
+            },
+        }
+    }
+
+    /// Its routes in their order: the conditions as the config says them, and where each leads.
+    pub fn routes(&self) -> impl Iterator<Item = (&str, &Target)> {
+        self.destinations.iter().map(|destination| (&*destination.route, &destination.target))
+    }
+
     fn build(
         app: &config::App,
-        handler: Arc<Handler>,
+        ready: &mut impl FnMut(&config::Handler) -> Result<Arc<Handler>, BuildError>,
         in_flight: Option<&Arc<Budget>>,
     ) -> Result<Self, BuildError> {
+        let handler = ready(&app.handler)?;
+        let destination = |route: &config::Route| {
+            let target = match &route.target {
+                config::Target::Handler(handler) => Target::Handler(ready(handler)?),
+                config::Target::Reply(reply) => Target::Reply(Bytes::copy_from_slice(reply.as_bytes())),
+            };
+            let answer_within = route.answer_within.unwrap_or(app.answer_within);
+            Ok::<_, BuildError>(Destination {
+                route: route.conditions.to_string().into(),
+                target,
+                answer_within,
+            })
+        };
         Ok(Self {
             name: Arc::clone(&app.name),
             header: HeaderValue::from_str(&app.name)?,
             public_key: app.public_key.clone(),
             handler,
+            routes: Routes::new(app.routes.iter().map(|route| &route.conditions)),
+            destinations: app.routes.iter().map(destination).collect::<Result<_, _>>()?,
             in_flight: in_flight.map_or_else(|| Budget::new(app.in_flight), Arc::clone),
             max_in_flight: app.in_flight,
             answer_within: app.answer_within,

@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 8] = [
     &["server"],
     &["gateway"],
     &["forward"],
-    &["logging"],
+    &["routes", "logging"],
     &["config", "metrics", "activity"],
     &["discord", "clock", "budget", "pem", "systemd"],
 ];

@@ -216,6 +216,37 @@ pub struct Handler {
     pub urls: HandlerUrls,
     /// The certificates that its own must be signed by, in PEM, instead of the system's; for `https` alone.
     pub ca: Option<PathBuf>,
+    /// Bounds on what it can make the daemon hold or wait for.
+    pub bounds: HandlerBounds,
+}
+
+/// What `[handlers.NAME]` says of limits, for all its replicas together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandlerBounds {
+    /// Its calls not yet answered to Discord.
+    pub max_in_flight: usize,
+    /// Its calls past their deadline that it has not answered yet.
+    pub max_deferred: usize,
+    /// For a connection to one replica.
+    pub connect_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// Bytes of an answer.
+    pub max_response: usize,
+}
+
+impl Default for HandlerBounds {
+    /// For a handler without a name, which the application's own bounds are for.
+    fn default() -> Self {
+        Self {
+            max_in_flight: usize::MAX,
+            max_deferred: usize::MAX,
+            connect_timeout: Duration::from_millis(300),
+            // Common servers close theirs after 2 s.
+            idle_timeout: Duration::from_millis(1500),
+            max_response: 10 * 1024 * 1024,
+        }
+    }
 }
 
 /// As the file says it, for logs.

@@ -1,21 +1,26 @@
 //! Handing a verified interaction to a handler, and taking its answer.
 
 mod connector;
+mod health;
 mod transport;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use thiserror::Error;
+use tokio::time::Instant;
+use tracing::{info, warn};
 
 use crate::budget::Budget;
 use crate::config::{self, HandlerUrl};
 use crate::discord::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, VerifiedBody};
 use connector::Trust;
 pub use connector::TrustError;
+use health::{Change, Health};
 use transport::Transport;
 
 /// Tells a handler which application an interaction belongs to.
@@ -23,22 +28,24 @@ pub const APP_HEADER: HeaderName = HeaderName::from_static("x-shardless-app");
 /// Tells a handler how many milliseconds are left for its answer.
 pub const DEADLINE_HEADER: HeaderName = HeaderName::from_static("x-shardless-deadline");
 
-/// Bytes of a handler's answer.
-const MAX_RESPONSE: usize = 10 * 1024 * 1024;
-
 /// What an interaction is handed to: one or more replicas of the same program.
 pub struct Handler {
     config: config::Handler,
     /// What its certificate was trusted by when this was made.
     trust: Option<Trust>,
-    first: Replica,
-    /// Those that may get what the first surely did not.
-    others: Vec<Replica>,
+    replicas: Vec<Replica>,
+    /// Its calls not yet answered to Discord.
+    pub in_flight: Arc<Budget>,
+    /// Its calls that it is still working on, past the deadline.
+    pub deferred: Arc<Budget>,
+    /// Makes one choice unlike the one before.
+    choices: AtomicU64,
 }
 
 struct Replica {
     label: Arc<str>,
     transport: Transport,
+    health: Health,
 }
 
 /// A verified interaction with what a handler gets to know beside it. Nothing of the client's own headers is in it
@@ -110,8 +117,8 @@ pub enum Cause {
     #[error("the connection broke before the answer was whole ({0})")]
     Broken(String),
     /// An answer beyond all bounds.
-    #[error("the answer is larger than {MAX_RESPONSE} bytes")]
-    TooLarge,
+    #[error("the answer is larger than {0} bytes (max_response)")]
+    TooLarge(usize),
     /// Too much is held in memory already.
     #[error("no memory left for the answer (limits.buffered)")]
     NoMemory,
@@ -127,10 +134,17 @@ impl Handler {
         let trust = Trust::of(config)?;
         let replica = |url: &HandlerUrl| Replica {
             label: url.to_string().into(),
-            transport: Transport::new(url.clone(), trust.as_ref(), Arc::clone(budget)),
+            transport: Transport::new(url.clone(), trust.as_ref(), &config.bounds, Arc::clone(budget)),
+            health: Health::default(),
         };
-        let (first, others) = (replica(&config.urls.first), config.urls.others.iter().map(replica).collect());
-        Ok(Self { config: config.clone(), trust, first, others })
+        Ok(Self {
+            replicas: config.urls.iter().map(replica).collect(),
+            trust,
+            in_flight: Budget::new(config.bounds.max_in_flight),
+            deferred: Budget::new(config.bounds.max_deferred),
+            choices: AtomicU64::new(0),
+            config: config.clone(),
+        })
     }
 
     /// Whether a new one made from `config` would be the same, down to the certificates that it would trust now.
@@ -138,31 +152,100 @@ impl Handler {
         self.config == *config && Trust::of(config).is_ok_and(|trust| trust == self.trust)
     }
 
-    /// Hands the interaction to a replica. Only one that surely did not get it is followed by the next.
+    /// Hands the interaction to a replica. Only one that surely did not get it is followed by another.
     pub async fn call(&self, forwarding: Forwarding) -> Called {
-        let mut replica = &self.first;
-        for next in &self.others {
-            let called = replica.call(forwarding.clone()).await;
+        let mut tried = Vec::new();
+        let mut last = None;
+        while let Some((index, replica)) = self.choose(&tried) {
+            tried.push(index);
+            let called = replica.call(forwarding.clone(), self.replicas.len() > 1).await;
             if !matches!(&called.result, Err(error) if error.sent == Sent::NotSent) {
                 return called;
             }
-            replica = next;
+            last = Some(called);
         }
-        // The last one gets the body itself, so that it is not held any longer than it takes to send it.
-        replica.call(forwarding).await
+        last.unwrap_or_else(|| {
+            let cause = Cause::Connect("there is no replica".to_owned());
+            Called { replica: "".into(), result: Err(CallError::not_sent(cause)) }
+        })
+    }
+
+    /// Of two that are picked at random, the one with fewer calls in flight. Those that are left out are picked only
+    /// where there is no other.
+    fn choose(&self, tried: &[usize]) -> Option<(usize, &Replica)> {
+        let untried = || self.replicas.iter().enumerate().filter(|(index, _)| !tried.contains(index));
+        let now = Instant::now();
+        let is_well = |(_, replica): &(usize, &Replica)| replica.health.may_be_called(now);
+        let (well, all) = (untried().filter(is_well).count(), untried().count());
+        let of = |count: usize, nth: usize| match well {
+            0 => untried().nth(nth % count),
+            _ => untried().filter(is_well).nth(nth % count),
+        };
+        let count = if well == 0 { all } else { well };
+        if count == 0 {
+            return None;
+        }
+        let random = self.random();
+        let one = of(count, random)?;
+        let chosen = match of(count, (random % count) + 1 + (random >> 16) % count.saturating_sub(1).max(1)) {
+            Some(other) if other.1.health.in_flight() < one.1.health.in_flight() => other,
+            _ => one,
+        };
+        chosen.1.health.is_tried(now);
+        Some(chosen)
+    }
+
+    fn random(&self) -> usize {
+        // One step of SplitMix64: no secret, only unlike the last one.
+        let n = self.choices.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let n = (n ^ (n >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let n = (n ^ (n >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        usize::try_from((n ^ (n >> 31)) >> 1).unwrap_or_default()
     }
 }
 
 impl Replica {
-    async fn call(&self, forwarding: Forwarding) -> Called {
-        Called { replica: Arc::clone(&self.label), result: self.transport.send(forwarding).await }
+    /// One call. How it ends decides about the next ones, if there are others to take them.
+    async fn call(&self, forwarding: Forwarding, has_others: bool) -> Called {
+        let _in_flight = self.health.begin();
+        let time_left = forwarding.time_left;
+        let sending = self.transport.send(forwarding);
+        tokio::pin!(sending);
+        let (result, is_late) = tokio::select! {
+            result = &mut sending => (result, false),
+            () = tokio::time::sleep(time_left), if has_others => {
+                self.note(Err("no answer in time"));
+                (sending.await, true)
+            }
+        };
+        match &result {
+            _ if !has_others || is_late => {}
+            Ok(_) => self.note(Ok(())),
+            Err(error) => self.note(Err(&error.to_string())),
+        }
+        Called { replica: Arc::clone(&self.label), result }
+    }
+
+    fn note(&self, end: Result<(), &str>) {
+        match (self.health.note(end.is_ok(), Instant::now()), end) {
+            (Some(Change::LeftOut(time)), Err(why)) => {
+                let time = humantime::format_duration(time);
+                warn!(
+                    handler = &*self.label,
+                    "replica is left out for {time}, it fails again and again: {why}"
+                );
+            }
+            (Some(Change::Back), _) => info!(handler = &*self.label, "replica answers again"),
+            _ => {}
+        }
     }
 }
 
 impl fmt::Display for Handler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.first.label)?;
-        self.others.iter().try_for_each(|other| write!(f, ", {}", other.label))
+        self.replicas.iter().enumerate().try_for_each(|(index, replica)| {
+            write!(f, "{}{}", if index == 0 { "" } else { ", " }, replica.label)
+        })
     }
 }
 

@@ -15,7 +15,8 @@ use super::value::{
     HandlerUrls, Json, LogFormat, Size, Snowflake, is_name,
 };
 use super::{
-    App, Conditions, Config, Handler, Limits, Listen, Log, Replay, Route, Selector, StateDir, Target, Tls,
+    App, Conditions, Config, Handler, HandlerBounds, Limits, Listen, Log, Replay, Route, Selector, StateDir,
+    Target, Tls,
 };
 use crate::discord::callback::{self, CallbackType, Question};
 use crate::discord::interaction::Kind;
@@ -129,6 +130,7 @@ fn read_handlers(notes: &Notes, table: Table<'_, '_>, listen: &Listen) -> Handle
         let advice = "where it listens: urls = [\"http://127.0.0.1:8080/interactions\"]";
         let urls = table.required::<HandlerUrls>("urls", advice);
         let ca = table.optional("ca");
+        let bounds = read_handler_bounds(&mut table);
         table.finish(|_| None);
         let is_https = urls.as_ref().is_none_or(|urls| urls.get_ref().iter().any(HandlerUrl::is_https));
         if let Some(ca) = ca.as_ref().filter(|_| !is_https) {
@@ -139,9 +141,25 @@ fn read_handlers(notes: &Notes, table: Table<'_, '_>, listen: &Listen) -> Handle
         let key = format!("handlers.{}.urls", name.get_ref());
         let urls = urls
             .filter(|urls| urls.get_ref().iter().all(|url| is_other(notes, &key, url, urls.span(), listen)));
-        (name.into_inner(), urls.map(|urls| Handler { urls: urls.into_inner(), ca }))
+        (name.into_inner(), urls.map(|urls| Handler { urls: urls.into_inner(), ca, bounds }))
     };
     table.into_tables().into_iter().map(read).collect()
+}
+
+fn read_handler_bounds(table: &mut Table<'_, '_>) -> HandlerBounds {
+    let default = HandlerBounds::default();
+    let size = "expected from \"1KiB\" to \"100MiB\"";
+    HandlerBounds {
+        max_in_flight: table.or("max_in_flight", Count(256)).0,
+        max_deferred: table.or("max_deferred", Count(1000)).0,
+        connect_timeout: table.or("connect_timeout", default.connect_timeout),
+        idle_timeout: table.or("idle_timeout", default.idle_timeout),
+        max_response: table
+            .or_fitting("max_response", Size(default.max_response), size, |size| {
+                (KIB..=100 * MIB).contains(&size.0)
+            })
+            .0,
+    }
 }
 
 /// Whether a handler is a program other than this one.
@@ -287,8 +305,11 @@ fn find_handler(
 ) -> Option<Handler> {
     let span = handler.span();
     match handler.into_inner() {
-        HandlerRef::Url(url) => is_other(notes, key, &url, span, listen)
-            .then(|| Handler { urls: HandlerUrls::one(url), ca: None }),
+        HandlerRef::Url(url) => is_other(notes, key, &url, span, listen).then(|| Handler {
+            urls: HandlerUrls::one(url),
+            ca: None,
+            bounds: HandlerBounds::default(),
+        }),
         HandlerRef::Name(name) => match handlers.get(&name) {
             Some(handler) => handler.clone(),
             None => {

@@ -174,7 +174,8 @@ impl HandlerUrls {
         Self { first, others: Vec::new() }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &HandlerUrl> {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &HandlerUrl> {
         std::iter::once(&self.first).chain(&self.others)
     }
 }

@@ -22,10 +22,8 @@ use tower_service::Service;
 use crate::config::{Handler, HandlerUrl};
 use crate::pem;
 
-/// For one TCP connection to a handler.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
-/// The same with the TLS handshake that follows.
-const TLS_TIMEOUT: Duration = Duration::from_secs(1);
+/// For the TLS handshake that follows a TCP connection.
+const TLS_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// Why a handler that is reached over TLS cannot be trusted.
 #[derive(Debug, Error)]
@@ -105,23 +103,23 @@ fn client_config(
 #[derive(Clone)]
 pub(super) enum Connector {
     Tcp(HttpConnector),
-    Tls(HttpsConnector<HttpConnector>),
+    Tls(HttpsConnector<HttpConnector>, Duration),
     Unix(PathBuf),
 }
 
 impl Connector {
     /// One for `url`; `trust` is there for each that is https.
-    pub(super) fn new(url: &HandlerUrl, trust: Option<&Trust>) -> Self {
+    pub(super) fn new(url: &HandlerUrl, trust: Option<&Trust>, connect_timeout: Duration) -> Self {
         if let Some(socket) = url.socket() {
             return Self::Unix(socket.to_owned());
         }
         let mut tcp = HttpConnector::new();
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_connect_timeout(Some(connect_timeout));
         tcp.set_nodelay(true);
         let Some(trust) = trust.filter(|_| url.is_https()) else { return Self::Tcp(tcp) };
         tcp.enforce_http(false);
         let tls = HttpsConnectorBuilder::new().with_tls_config(trust.client.clone());
-        Self::Tls(tls.https_only().enable_http1().wrap_connector(tcp))
+        Self::Tls(tls.https_only().enable_http1().wrap_connector(tcp), connect_timeout + TLS_TIMEOUT)
     }
 }
 
@@ -136,7 +134,7 @@ impl Service<Uri> for Connector {
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         match self {
             Self::Tcp(tcp) => tcp.poll_ready(context).map_err(Into::into),
-            Self::Tls(tls) => tls.poll_ready(context),
+            Self::Tls(tls, _) => tls.poll_ready(context),
             Self::Unix(_) => Poll::Ready(Ok(())),
         }
     }
@@ -147,9 +145,9 @@ impl Service<Uri> for Connector {
                 let connecting = tcp.call(uri);
                 Box::pin(async { Ok(Stream::Tcp(connecting.await?)) })
             }
-            Self::Tls(tls) => {
+            Self::Tls(tls, timeout) => {
                 let connecting = tls.call(uri);
-                let connecting = tokio::time::timeout(TLS_TIMEOUT, connecting);
+                let connecting = tokio::time::timeout(*timeout, connecting);
                 Box::pin(async { Ok(Stream::Tls(Box::new(connecting.await??))) })
             }
             Self::Unix(socket) => {

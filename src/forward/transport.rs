@@ -1,7 +1,6 @@
 //! HTTP/1.1 to a handler, over kept-alive connections.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Uri};
@@ -11,12 +10,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::connector::{Connector, Trust};
-use super::{Answer, CallError, Cause, Forwarding, MAX_RESPONSE};
+use super::{Answer, CallError, Cause, Forwarding};
 use crate::budget::{Budget, Reservation};
-use crate::config::HandlerUrl;
+use crate::config::{HandlerBounds, HandlerUrl};
 
-/// Unused connections are closed before the handler does it: common servers close theirs after 2 s.
-const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Reserved at once for an answer that says its length; the rest grows with what really comes.
 const FIRST_RESERVATION: u64 = 16 * 1024;
 /// Bytes of an answer's line and headers.
@@ -26,17 +23,23 @@ pub(super) struct Transport {
     url: HandlerUrl,
     client: Client<Connector, Full<Bytes>>,
     budget: Arc<Budget>,
+    max_response: usize,
 }
 
 impl Transport {
-    pub(super) fn new(url: HandlerUrl, trust: Option<&Trust>, budget: Arc<Budget>) -> Self {
-        let connector = Connector::new(&url, trust);
+    pub(super) fn new(
+        url: HandlerUrl,
+        trust: Option<&Trust>,
+        bounds: &HandlerBounds,
+        budget: Arc<Budget>,
+    ) -> Self {
+        let connector = Connector::new(&url, trust, bounds.connect_timeout);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_idle_timeout(bounds.idle_timeout)
             .http1_max_buf_size(MAX_HEADERS)
             .build(connector);
-        Self { url, client, budget }
+        Self { url, client, budget, max_response: bounds.max_response }
     }
 
     /// One request, once. The client sends it again by itself only where a reused connection turned out to be closed
@@ -53,7 +56,8 @@ impl Transport {
             }
         })?;
         let (head, body) = response.into_parts();
-        let body = read(body, self.budget.reservation()).await.map_err(CallError::maybe_read)?;
+        let read = read(body, self.max_response, self.budget.reservation()).await;
+        let body = read.map_err(CallError::maybe_read)?;
         Ok(Answer { status: head.status, headers: head.headers, body })
     }
 }
@@ -69,17 +73,17 @@ fn request(uri: &Uri, forwarding: Forwarding) -> Request<Full<Bytes>> {
 
 /// Into a buffer of its own: what hyper hands out keeps the whole buffer of its connection from being used again, and
 /// answers may be kept for a while.
-async fn read(mut body: Incoming, mut reservation: Reservation) -> Result<Bytes, Cause> {
-    if body.size_hint().lower() > MAX_RESPONSE as u64 {
-        return Err(Cause::TooLarge);
+async fn read(mut body: Incoming, limit: usize, mut reservation: Reservation) -> Result<Bytes, Cause> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Cause::TooLarge(limit));
     }
     let announced = body.size_hint().exact().unwrap_or_default().min(FIRST_RESERVATION);
     let mut read = BytesMut::with_capacity(usize::try_from(announced).unwrap_or_default());
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Cause::Broken(innermost(&error)))?;
         let Ok(data) = frame.into_data() else { continue };
-        if read.len() + data.len() > MAX_RESPONSE {
-            return Err(Cause::TooLarge);
+        if read.len() + data.len() > limit {
+            return Err(Cause::TooLarge(limit));
         }
         if !reservation.grow(data.len()) {
             return Err(Cause::NoMemory);

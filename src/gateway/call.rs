@@ -12,7 +12,7 @@ use super::answer::{self, Judged};
 use super::replay::InteractionKey;
 use super::{App, Failure, Gateway, Refusal, Reply};
 use crate::activity::{Outcome, Record};
-use crate::budget::Reservation;
+use crate::budget::{Budget, Reservation};
 use crate::discord::TOKEN_LIFETIME;
 use crate::discord::callback::{self, Question};
 use crate::discord::interaction::Kind;
@@ -65,8 +65,8 @@ pub(super) struct Job {
     pub(super) answer_within: Duration,
 }
 
-/// Permission to be one of the calls not yet answered: the daemon's and the application's.
-type Permits = (Reservation, Reservation);
+/// Permission to be one of the calls not yet answered: the daemon's, the application's and the handler's.
+type Permits = [Reservation; 3];
 
 impl Gateway {
     /// Starts a call, if there is room for one more. One that is shed was never there: it may come again.
@@ -77,7 +77,8 @@ impl Gateway {
         handler: Arc<Handler>,
         mut forwarding: Forwarding,
     ) -> Result<(), Refusal> {
-        let (Some(ours), Some(apps)) = (self.bounds.in_flight.try_one(), job.app.in_flight.try_one()) else {
+        let permits = [&self.bounds.in_flight, &job.app.in_flight, &handler.in_flight].map(Budget::try_one);
+        let [Some(ours), Some(apps), Some(handlers)] = permits else {
             if let Some(key) = job.key {
                 self.guard.shed(key);
             }
@@ -89,7 +90,7 @@ impl Gateway {
         self.metrics.calls_in_flight.inc();
         let running =
             Running { gateway: Arc::clone(self), call: Arc::clone(call), job, forwarded: self.clock.now() };
-        tokio::spawn(running.run(handler, forwarding, (ours, apps)));
+        tokio::spawn(running.run(handler, forwarding, [ours, apps, handlers]));
         Ok(())
     }
 
@@ -132,13 +133,13 @@ struct Running {
 impl Running {
     async fn run(mut self, handler: Arc<Handler>, forwarding: Forwarding, permits: Permits) {
         let time_left = forwarding.time_left;
-        let handler = handler.call(forwarding);
-        tokio::pin!(handler);
-        match tokio::time::timeout(time_left, &mut handler).await {
+        let calling = handler.call(forwarding);
+        tokio::pin!(calling);
+        match tokio::time::timeout(time_left, &mut calling).await {
             Ok(called) => self.answered(called),
             Err(_) => {
                 self.late();
-                self.wait_on(handler, permits).await;
+                self.wait_on(calling, &handler, permits).await;
             }
         }
     }
@@ -161,18 +162,19 @@ impl Running {
     }
 
     /// Discord has its answer; the handler's call goes on, so that its author learns how long it took.
-    async fn wait_on(&mut self, handler: impl Future<Output = Called>, permits: Permits) {
-        let Some(_deferred) = self.gateway.bounds.deferred.try_one() else {
+    async fn wait_on(&mut self, calling: impl Future<Output = Called>, handler: &Handler, permits: Permits) {
+        let deferred = [&self.gateway.bounds.deferred, &handler.deferred].map(Budget::try_one);
+        let [Some(_ours), Some(_handlers)] = deferred else {
             logging::late_end(
                 &self.job.record,
                 self.elapsed(),
-                "given up at once, too many are late (limits.deferred)",
+                "given up at once, too many are late (limits.deferred, or the handler's max_deferred)",
             );
             return;
         };
         drop(permits);
         let token_left = TOKEN_LIFETIME.saturating_sub(self.elapsed());
-        let what = match tokio::time::timeout(token_left, handler).await {
+        let what = match tokio::time::timeout(token_left, calling).await {
             Ok(called) => {
                 self.note_end_of_handler(&called);
                 match called.result {

@@ -21,6 +21,7 @@ mod probe;
 mod reach;
 mod reload;
 mod replay;
+mod replicas;
 mod routing;
 mod serving;
 mod support;

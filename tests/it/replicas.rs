@@ -1,0 +1,145 @@
+//! Handlers with several replicas: who gets a call, and what becomes of those that fail.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use http::StatusCode;
+
+use crate::support::{Handler, TestDaemon, json, until};
+
+/// A daemon before these replicas, with further lines for their handler.
+async fn before(replicas: &[&Handler], handler: &str, app: &str) -> TestDaemon {
+    let urls: Vec<_> = replicas.iter().map(|replica| format!("\"{}\"", replica.url())).collect();
+    let settings = format!("[handlers.bot]\nurls = [{}]\n{handler}", urls.join(", "));
+    TestDaemon::before(&settings, app, "bot").await
+}
+
+async fn roll(daemon: &TestDaemon) -> StatusCode {
+    daemon.send(&daemon.command()).await.status
+}
+
+async fn quick() -> Handler {
+    Handler::fine().await
+}
+
+#[tokio::test]
+async fn calls_are_spread() {
+    let replicas = [quick().await, quick().await, quick().await, quick().await];
+    let daemon = before(&replicas.each_ref(), "", "").await;
+    for _ in 0..400 {
+        assert_eq!(roll(&daemon).await, 200);
+    }
+    let calls = replicas.each_ref().map(Handler::calls);
+    assert!(calls.iter().all(|calls| (60..140).contains(calls)), "{calls:?}");
+}
+
+/// One that is busy gets no more than it can do.
+#[tokio::test]
+async fn the_one_with_fewer_calls_in_flight_gets_the_next() {
+    let (busy, gate) = Handler::gated().await;
+    let idle = quick().await;
+    let daemon = before(&[&busy, &idle], "", "").await;
+    let all = join_all((0..50).map(|_| roll(&daemon)));
+    let (all, ()) = tokio::join!(all, async {
+        // The idle one has done all that it got, and the busy one holds what it got: not more than half.
+        until("all but those that wait are answered", || async { idle.calls() + busy.calls() == 50 }).await;
+        gate.add_permits(50);
+    });
+    assert!(all.iter().all(|status| *status == 200));
+    let before = busy.calls();
+    assert!(before <= 26, "{before} of 50");
+}
+
+#[tokio::test]
+async fn a_replica_that_nobody_listens_for_costs_nothing_and_comes_back() {
+    let mut dead = quick().await;
+    let well = quick().await;
+    let daemon = before(&[&dead, &well], "", "").await;
+    dead.kill().await;
+    for _ in 0..50 {
+        assert_eq!(roll(&daemon).await, 200);
+    }
+    assert_eq!(well.calls(), 50);
+    let port = dead.port();
+    let back = Handler::on(port, |_| async { json(r#"{"type":4}"#) }).await;
+    let start = Instant::now();
+    while back.calls() == 0 {
+        assert_eq!(roll(&daemon).await, 200);
+        assert!(start.elapsed() < Duration::from_secs(5), "it is not tried again");
+    }
+    let before = back.calls();
+    for _ in 0..50 {
+        assert_eq!(roll(&daemon).await, 200);
+    }
+    assert!(back.calls() > before + 5, "it is one of them again");
+}
+
+/// A replica that hangs takes connections and never answers.
+#[tokio::test]
+async fn a_replica_that_hangs_is_left_out() {
+    let hanging = Handler::raw("", false).await;
+    let well = quick().await;
+    let daemon = before(&[&hanging, &well], "", "answer_within = \"300ms\"").await;
+    let first = join_all((0..20).map(|_| roll(&daemon))).await;
+    assert!(first.contains(&StatusCode::GATEWAY_TIMEOUT), "{first:?}");
+    let start = Instant::now();
+    let mut late = 0;
+    while start.elapsed() < Duration::from_millis(900) {
+        late += usize::from(roll(&daemon).await != 200);
+    }
+    assert_eq!(late, 0);
+}
+
+/// Where all fail, each call is still tried: the next one may be the first that works.
+#[tokio::test]
+async fn never_all_are_left_out() {
+    let (mut one, mut other) = (quick().await, quick().await);
+    let daemon = before(&[&one, &other], "", "").await;
+    one.kill().await;
+    other.kill().await;
+    for _ in 0..20 {
+        assert_eq!(roll(&daemon).await, 502);
+    }
+    let back = Handler::on(other.port(), |_| async { json(r#"{"type":4}"#) }).await;
+    assert_eq!(roll(&daemon).await, 200);
+    assert_eq!(back.calls(), 1);
+}
+
+/// What may have been read is never sent to another.
+#[tokio::test]
+async fn a_call_that_broke_is_not_tried_elsewhere() {
+    let breaking = Handler::raw("", true).await;
+    let other = Handler::raw("", true).await;
+    let daemon = before(&[&breaking, &other], "", "").await;
+    for n in 1..=10 {
+        assert_eq!(roll(&daemon).await, 502);
+        assert_eq!(breaking.calls() + other.calls(), n);
+    }
+}
+
+#[tokio::test]
+async fn a_handler_sheds_what_is_too_much_for_it() {
+    let (handler, gate) = Handler::gated().await;
+    let daemon = before(&[&handler], "max_in_flight = 1", "").await;
+    let (first, second) = tokio::join!(roll(&daemon), async {
+        until("one is busy", || async { handler.calls() == 1 }).await;
+        let start = Instant::now();
+        let second = roll(&daemon).await;
+        assert!(start.elapsed() < Duration::from_millis(500), "at once");
+        gate.add_permits(2);
+        second
+    });
+    assert_eq!((first.as_u16(), second.as_u16()), (200, 503));
+    assert_eq!(roll(&daemon).await, 200);
+    assert_eq!(handler.calls(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_has_the_size_that_the_handler_may_give() {
+    let large =
+        Handler::start(|_| async { json(&format!(r#"{{"type":4,"x":"{}"}}"#, "x".repeat(2000))) }).await;
+    let daemon = before(&[&large], "max_response = \"1KiB\"", "").await;
+    assert_eq!(roll(&daemon).await, 502);
+    let daemon = before(&[&large], "max_response = \"4KiB\"", "").await;
+    assert_eq!(roll(&daemon).await, 200);
+}

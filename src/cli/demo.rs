@@ -42,11 +42,12 @@ struct Stage {
 
 async fn play(options: &Options) -> anyhow::Result<ExitCode> {
     let signer = Signer::generate()?;
-    let mut handler = Sample::start(0).await.context("the sample handler cannot listen")?;
+    let first = Sample::start(0).await.context("the sample handler cannot listen")?;
+    let second = Sample::start(0).await.context("the sample handler cannot listen")?;
     // First, so that nothing is left behind however it ends.
     let mut lifecycle = Lifecycle::start()?;
     let folder = Folder::new()?;
-    let config = config(&signer, &handler, &folder)?;
+    let config = config(&signer, [&first, &second], &folder)?;
     let clock = Arc::new(SystemClock);
     let daemon = Daemon::bind(config, Sockets::default(), Arc::<SystemClock>::clone(&clock))?;
     let address = *daemon.addresses()?.first().context("no address is bound")?;
@@ -61,11 +62,12 @@ async fn play(options: &Options) -> anyhow::Result<ExitCode> {
     };
     println!("shardless on {address}, Ed25519 on {}", signature::backend());
     println!(
-        "Discord's part is played by a stand-in with a throw-away key, the bot's by a handler on {}.\n",
-        handler.address()
+        "Discord's part is played by a stand-in with a throw-away key, the bot's by handlers on {} and {}.\n",
+        first.address(),
+        second.address()
     );
-    handler = tokio::select! {
-        handler = stage.scenes(handler) => handler?,
+    let handlers = tokio::select! {
+        handlers = stage.scenes(first, second) => handlers?,
         () = lifecycle.asked_to_end() => return Ok(ExitCode::FAILURE),
     };
 
@@ -83,36 +85,54 @@ async fn play(options: &Options) -> anyhow::Result<ExitCode> {
         folder.key().display()
     );
     lifecycle.asked_to_end().await;
-    drop(handler);
+    drop(handlers);
     Ok(ExitCode::SUCCESS)
 }
 
-fn config(signer: &Signer, handler: &Sample, folder: &Folder) -> anyhow::Result<Config> {
+fn config(signer: &Signer, handlers: [&Sample; 2], folder: &Folder) -> anyhow::Result<Config> {
     let text = format!(
-        "port = 0\nstate_dir = {:?}\n[apps.demo]\npublic_key = \"{}\"\nhandler = \"{}\"\nerror_message = \"That did not work. Please try again.\"\n",
+        r#"
+port = 0
+state_dir = {:?}
+
+[handlers.dice]
+urls = {:?}
+
+[apps.demo]
+public_key = "{}"
+handler = "dice"
+error_message = "That did not work. Please try again."
+
+[[apps.demo.routes]]
+command = "closed"
+reply = {{ type = 4, data = {{ content = "This command is closed.", flags = 64 }} }}
+"#,
         folder.0,
+        handlers.map(Sample::url),
         signer.public_key(),
-        handler.url(),
     );
     Ok(Config::parse("demo.toml", &text)?)
 }
 
 impl Stage {
-    /// Every step, in the order in which they explain each other. Gives a handler back that is up.
-    async fn scenes(&mut self, handler: Sample) -> anyhow::Result<Sample> {
+    /// Every step, in the order in which they explain each other. Gives handlers back that are up.
+    async fn scenes(&mut self, first: Sample, second: Sample) -> anyhow::Result<[Sample; 2]> {
         let sides = CommandOption::parse("sides=20").map_err(anyhow::Error::msg)?;
 
         let ping = self.author.ping();
         self.show("answered by shardless itself", &ping, |_| true).await?;
         let roll = self.author.command("roll", &[sides]);
         let rolled = self.stand_in.sign(&roll);
-        let first = self.show_signed("", &roll, &rolled, Expectation::Callback, |_| true).await?;
+        let rolled_first = self.show_signed("", &roll, &rolled, Expectation::Callback, |_| true).await?;
         let typed = self.author.autocomplete("play", &[], "song", "ne");
         self.show("", &typed, |_| true).await?;
         let again = self.author.button("again");
         self.show("", &again, |_| true).await?;
         let feedback = self.author.modal("feedback", &[("text".to_owned(), "Nice dice.".to_owned())]);
         self.show("", &feedback, |_| true).await?;
+
+        let closed = self.author.command("closed", &[]);
+        self.show("a route with a ready reply", &closed, |answer| flags(answer) == 64).await?;
 
         let slow = self.author.command("slow", &[]);
         self.show("the handler needs 4 s: error_message in time", &slow, |answer| flags(answer) == 64)
@@ -122,8 +142,9 @@ impl Stage {
         let signed = self.stand_in.sign(&forged).forge();
         self.show_signed("forged signature", &forged, &signed, Expectation::Unauthorized, |_| true).await?;
 
-        let before = handler.calls();
-        let same = |answer: &Exchange| answer.body == first.body && handler.calls() == before;
+        let calls = || first.calls() + second.calls();
+        let before = calls();
+        let same = |answer: &Exchange| answer.body == rolled_first.body && calls() == before;
         self.show_signed(
             "replayed: the same answer, not forwarded",
             &roll,
@@ -133,13 +154,18 @@ impl Stage {
         )
         .await?;
 
-        let port = handler.address().port();
-        drop(handler);
+        let ports = [first.address().port(), second.address().port()];
+        drop(first);
+        let roll = self.author.command("roll", &[]);
+        self.show("with one of two handlers killed", &roll, |answer| flags(answer) == 0).await?;
+        drop(second);
         let ping = self.author.ping();
-        self.show("with the handler down", &ping, |_| true).await?;
+        self.show("with both killed", &ping, |_| true).await?;
         let lost = self.author.command("roll", &[]);
-        self.show("with the handler down: error_message", &lost, |answer| flags(answer) == 64).await?;
-        Sample::start(port).await.context("the sample handler cannot come back")
+        self.show("with both killed: error_message", &lost, |answer| flags(answer) == 64).await?;
+        let back = "the sample handler cannot come back";
+        let [first, second] = ports;
+        Ok([Sample::start(first).await.context(back)?, Sample::start(second).await.context(back)?])
     }
 
     async fn show(

@@ -104,7 +104,7 @@ impl Snapshot {
     pub fn build(config: &Config, before: Option<&Self>) -> Result<Self, BuildError> {
         let bounds = before.map_or_else(|| Bounds::new(&config.limits), |before| before.bounds.clone());
         let apps_before = before.iter().flat_map(|before| before.apps.values());
-        let mut handlers: Vec<_> = apps_before.map(|app| Arc::clone(&app.handler)).collect();
+        let mut handlers: Vec<_> = apps_before.flat_map(|app| app.handlers()).map(Arc::clone).collect();
         let mut ready = |config: &config::Handler| {
             let handler = match handlers.iter().find(|handler| handler.is_still(config)) {
                 Some(unchanged) => Arc::clone(unchanged),
@@ -203,6 +203,15 @@ impl App {
     /// Its routes in their order: the conditions as the config says them, and where each leads.
     pub fn routes(&self) -> impl Iterator<Item = (&str, &Target)> {
         self.destinations.iter().map(|destination| (&*destination.route, &destination.target))
+    }
+
+    /// Its own, and those of its routes.
+    fn handlers(&self) -> impl Iterator<Item = &Arc<Handler>> {
+        let of_routes = self.destinations.iter().filter_map(|destination| match &destination.target {
+            Target::Handler(handler) => Some(handler),
+            Target::Reply(_) => None,
+        });
+        std::iter::once(&self.handler).chain(of_routes)
     }
 
     fn build(

@@ -33,6 +33,7 @@ mod process;
 mod proxies;
 mod raw;
 mod relay;
+mod replicas;
 mod requests;
 mod setup;
 mod sites;

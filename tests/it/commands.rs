@@ -195,10 +195,8 @@ async fn send_says_plainly_what_it_cannot_do() {
 fn the_demo_plays_every_step_well() {
     let (code, stdout, stderr) = run(command().args(["demo", "--once"]));
     assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
-    assert_eq!(stdout.matches('✔').count(), 10, "{stdout}");
-    for part in
-        ["PONG", "/roll sides:20", "3 choices", "forged signature", "replayed", "with the handler down"]
-    {
+    assert_eq!(stdout.matches('✔').count(), 12, "{stdout}");
+    for part in ["PONG", "/roll sides:20", "3 choices", "forged signature", "replayed", "with both killed"] {
         assert!(stdout.contains(part), "{part} is not in {stdout}");
     }
 }

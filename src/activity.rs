@@ -56,6 +56,8 @@ pub struct Record {
     pub kind: Kind,
     /// The command, or the `custom_id`, cut to a sane length.
     pub name: Option<Box<str>>,
+    /// The trace that it belongs to.
+    pub trace: u128,
     /// The route that it took, if it took one.
     pub route: Option<Arc<str>>,
     /// Who sent the request, as far as it can be known.
@@ -83,13 +85,20 @@ pub struct End {
 
 impl Record {
     /// The record of an interaction that has just been verified.
-    pub fn new(app: Arc<str>, interaction: &Interaction<'_>, client: IpAddr, received: Instant) -> Self {
+    pub fn new(
+        app: Arc<str>,
+        interaction: &Interaction<'_>,
+        trace: u128,
+        client: IpAddr,
+        received: Instant,
+    ) -> Self {
         let cut = |name: &str| name.chars().take(NAME_CHARACTERS).collect::<String>().into_boxed_str();
         Self {
             app,
             id: interaction.id,
             kind: interaction.kind,
             name: interaction.name.as_deref().map(cut),
+            trace,
             route: None,
             client,
             received,

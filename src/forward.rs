@@ -27,6 +27,8 @@ use transport::Transport;
 pub const APP_HEADER: HeaderName = HeaderName::from_static("x-shardless-app");
 /// Tells a handler how many milliseconds are left for its answer.
 pub const DEADLINE_HEADER: HeaderName = HeaderName::from_static("x-shardless-deadline");
+/// Tells a handler which trace an interaction belongs to; of W3C Trace Context.
+pub const TRACE_HEADER: HeaderName = HeaderName::from_static("traceparent");
 
 /// What an interaction is handed to: one or more replicas of the same program.
 pub struct Handler {
@@ -60,6 +62,8 @@ pub struct Forwarding {
     pub user_agent: Option<HeaderValue>,
     /// The application's name in the config.
     pub app: HeaderValue,
+    /// The trace that the interaction belongs to, and our part of it.
+    pub trace: Option<HeaderValue>,
     /// Time left for the answer.
     pub time_left: Duration,
 }
@@ -259,6 +263,9 @@ impl Forwarding {
             headers.insert(header::USER_AGENT, user_agent.clone());
         }
         headers.insert(APP_HEADER, self.app.clone());
+        if let Some(trace) = &self.trace {
+            headers.insert(TRACE_HEADER, trace.clone());
+        }
         let milliseconds = u64::try_from(self.time_left.as_millis()).unwrap_or(u64::MAX);
         headers.insert(DEADLINE_HEADER, HeaderValue::from(milliseconds));
         headers

@@ -8,6 +8,7 @@ mod refusal;
 mod replay;
 mod reply;
 mod snapshot;
+mod trace;
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -33,6 +34,7 @@ pub use refusal::{Failure, Refusal};
 use replay::{Admission, InteractionKey, ReplayGuard};
 pub use reply::Reply;
 pub use snapshot::{App, Bounds, BuildError, Choice, Snapshot, Target};
+use trace::Trace;
 
 /// Answers requests, each by the same path.
 pub struct Gateway {
@@ -132,7 +134,9 @@ impl Gateway {
             intake::read(body, signature, bounds, self.bounds.buffered.reservation()).await?;
         let body = self.verify(body, app)?.kept_with(reservation);
         let interaction = Interaction::parse(body.bytes())?;
-        let mut record = Record::new(Arc::clone(&app.name), &interaction, client, arrival.first_byte);
+        let trace = Trace::of(&head.headers);
+        let mut record =
+            Record::new(Arc::clone(&app.name), &interaction, trace.id(), client, arrival.first_byte);
         if interaction.kind == Kind::Ping {
             return Ok(self.conclude(&record, Outcome::Pong, Reply::pong(), None));
         }
@@ -154,7 +158,7 @@ impl Gateway {
         match choice.target {
             Target::Reply(reply) => self.reply(&call, &job, reply),
             Target::Handler(handler) => {
-                let forwarding = intake::forwarding(body, content_type, &head.headers, &job.app);
+                let forwarding = intake::forwarding(body, content_type, &head.headers, &job.app, trace);
                 self.start(&call, job, handler, forwarding)?;
             }
         }

@@ -133,6 +133,7 @@ pub fn interaction(record: &Record, end: &End) {
                 ms = milliseconds(end.elapsed),
                 handler_ms = record.handler_time.map(milliseconds),
                 client = %record.client,
+                trace = format_args!("{:032x}", record.trace),
                 $($message)+
             )
         };
@@ -159,6 +160,7 @@ pub fn late_end(record: &Record, elapsed: std::time::Duration, what: &str) {
         name = record.name.as_deref().map(tracing::field::debug),
         handler = record.replica.as_deref(),
         ms = milliseconds(elapsed),
+        trace = format_args!("{:032x}", record.trace),
         "handler ended too late for Discord: {what}"
     );
 }
@@ -267,11 +269,13 @@ mod tests {
         String::from_utf8(captured(LogFormat::Text, what)).unwrap()
     }
 
+    const TRACE: &str = "00000000000000000000000000000abc";
+
     fn a_failure() {
         let body = br#"{"id":"42","type":3,"data":{"custom_id":"a\nb\u001b[31m"}}"#;
         let interaction = Interaction::parse(body).unwrap();
         let now = tokio::time::Instant::now();
-        let mut record = Record::new("mybot".into(), &interaction, Ipv4Addr::LOCALHOST.into(), now);
+        let mut record = Record::new("mybot".into(), &interaction, 0xabc, Ipv4Addr::LOCALHOST.into(), now);
         record.replica = Some("http://127.0.0.1:8080/".into());
         let end = End {
             outcome: Outcome::Failed,
@@ -287,9 +291,14 @@ mod tests {
         let text = captured_text(a_failure);
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(!text.contains('\u{1b}'), "{text:?}");
-        for part in
-            ["WARN", "handler failed: handler answered 404 Not Found", "app=\"mybot\"", "id=42", "ms=12.3"]
-        {
+        for part in [
+            "WARN",
+            "handler failed: handler answered 404 Not Found",
+            "app=\"mybot\"",
+            "id=42",
+            "ms=12.3",
+            TRACE,
+        ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
     }
@@ -301,6 +310,7 @@ mod tests {
         assert_eq!(json["id"], 42);
         assert_eq!(json["outcome"], "failed");
         assert_eq!(json["ms"], 12.3);
+        assert_eq!(json["trace"], TRACE);
     }
 
     /// As systemd's own documentation of the protocol has it: name, line end, length, value, line end.
@@ -327,6 +337,7 @@ mod tests {
         assert_eq!(field("SHARDLESS_APP"), "mybot");
         assert_eq!(field("SHARDLESS_ID"), "42");
         assert_eq!(field("SHARDLESS_OUTCOME"), "failed");
+        assert_eq!(field("SHARDLESS_TRACE"), TRACE);
         assert_eq!(field("SHARDLESS_NAME"), r#""a\nb\u{1b}[31m""#, "escaped: Discord's users choose it");
         let message = field("MESSAGE");
         assert!(

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
-use super::{App, Refusal};
+use super::{App, Refusal, Trace};
 use crate::budget::Reservation;
 use crate::discord::signature::{self, SignatureHeaders, UnverifiedBody, VerifiedBody};
 use crate::forward::Forwarding;
@@ -100,12 +100,14 @@ pub(super) fn forwarding(
     content_type: HeaderValue,
     headers: &HeaderMap,
     app: &App,
+    trace: Trace,
 ) -> Forwarding {
     Forwarding {
         body,
         content_type: signature::copy(&content_type),
         user_agent: headers.get(header::USER_AGENT).map(signature::copy),
         app: app.header.clone(),
+        trace: trace.header(),
         time_left: app.answer_within,
     }
 }

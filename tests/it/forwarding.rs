@@ -1,11 +1,15 @@
 //! What a handler gets, and what comes back.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::HeaderValue;
 use http_body_util::Full;
+use shardless::clock::{Clock, SystemClock};
 use shardless::discord::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER};
+use shardless::rehearsal::{Author, StandIn};
 
-use crate::support::{Handler, TestDaemon, json};
+use crate::support::{Binary, Handler, TestDaemon, json};
 
 #[tokio::test]
 async fn a_handler_gets_the_signed_bytes_and_only_headers_that_are_on_the_list() {
@@ -16,6 +20,10 @@ async fn a_handler_gets_the_signed_bytes_and_only_headers_that_are_on_the_list()
         ("x-shardless-app", "another"),
         ("x-shardless-deadline", "1000000"),
         ("webhook-id", "spoofed"),
+        ("webhook-timestamp", "1700000000"),
+        ("webhook-signature", "v1,spoofed"),
+        ("tracestate", "vendor=secret"),
+        ("baggage", "user=secret"),
         ("x_signature_ed25519", "spoofed"),
         ("x-forwarded-for", "203.0.113.9"),
         ("cookie", "secret"),
@@ -36,6 +44,7 @@ async fn a_handler_gets_the_signed_bytes_and_only_headers_that_are_on_the_list()
         "content-length",
         "content-type",
         "host",
+        "traceparent",
         "user-agent",
         "x-shardless-app",
         "x-shardless-deadline",
@@ -49,6 +58,57 @@ async fn a_handler_gets_the_signed_bytes_and_only_headers_that_are_on_the_list()
     assert_eq!(got.headers["x-shardless-app"], "mybot");
     let left: u64 = got.headers["x-shardless-deadline"].to_str().unwrap().parse().unwrap();
     assert!((1000..=2200).contains(&left), "{left} ms");
+}
+
+/// The trace's id and flags, and the part of it that sent this.
+fn trace(headers: &http::HeaderMap) -> (String, String) {
+    let values: Vec<_> = headers.get_all("traceparent").iter().collect();
+    let [value] = values[..] else { panic!("not one traceparent: {values:?}") };
+    let parts: Vec<_> = value.to_str().unwrap().split('-').collect();
+    let [version, id, span, flags] = parts[..] else { panic!("{value:?}") };
+    assert_eq!((version, id.len(), span.len()), ("00", 32, 16));
+    (format!("{id} {flags}"), span.to_owned())
+}
+
+#[tokio::test]
+async fn a_trace_is_continued_or_begun() {
+    let daemon = TestDaemon::start().await;
+    let send = async |values: &[&'static str]| {
+        let mut signed = daemon.command();
+        for value in values {
+            signed.headers_mut().append("traceparent", HeaderValue::from_static(value));
+        }
+        assert_eq!(daemon.send(&signed).await.status, 200);
+        trace(&daemon.handler.last().headers)
+    };
+    let theirs = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let (continued, span) = send(&[theirs]).await;
+    assert_eq!(continued, "4bf92f3577b34da6a3ce929d0e0e4736 01");
+    assert_ne!(span, "00f067aa0ba902b7", "the handler's caller is this daemon");
+    assert_ne!(span, send(&[theirs]).await.1, "each call has its own");
+    let mut others = vec![continued];
+    for values in [&[][..], &["garbage"], &[theirs, theirs]] {
+        let (begun, _) = send(values).await;
+        assert!(begun.ends_with(" 00") && !others.contains(&begun), "{values:?}: {begun}");
+        others.push(begun);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trace_stands_in_the_log() {
+    let handler = Handler::fine().await;
+    let daemon = Binary::serve("", "", &handler.url()).await;
+    let discord = StandIn::new(daemon.signer.clone(), Arc::new(SystemClock)).unwrap();
+    for (salt, value) in
+        ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", ""].into_iter().enumerate()
+    {
+        let payload = Author::new(SystemClock.unix_time(), (salt as u64) << 12).command("roll", &[]);
+        let mut signed = discord.sign(&payload);
+        signed.headers_mut().insert("traceparent", HeaderValue::from_static(value));
+        assert_eq!(discord.send(&daemon.url(), &signed).await.unwrap().status, 200);
+        let (id, _) = trace(&handler.last().headers);
+        daemon.until_log(&format!("trace={}", id.trim_end_matches(" 00"))).await;
+    }
 }
 
 #[tokio::test]
@@ -120,7 +180,7 @@ async fn applications_stand_side_by_side_each_with_its_key_path_and_handler() {
     );
     let first = Handler::start(|_| async { json(r#"{"type":4,"data":{"content":"first"}}"#) }).await;
     let daemon = TestDaemon::with("", &second, first).await;
-    let discord = shardless::rehearsal::StandIn::new(signer, daemon.clock.clone()).unwrap();
+    let discord = StandIn::new(signer, daemon.clock.clone()).unwrap();
     let url = format!("http://{}/other", daemon.address);
 
     // The very same body, so the very same id: each application has its own.

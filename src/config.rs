@@ -204,7 +204,7 @@ pub enum Selector {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// To a handler.
-    Handler(Handler),
+    Handler(Box<Handler>),
     /// Nowhere: this callback, as JSON, is the answer.
     Reply(Arc<str>),
 }
@@ -216,6 +216,8 @@ pub struct Handler {
     pub urls: HandlerUrls,
     /// The certificates that its own must be signed by, in PEM, instead of the system's; for `https` alone.
     pub ca: Option<PathBuf>,
+    /// A secret that it shares with the daemon, so that it knows what came through it.
+    pub secret_file: Option<PathBuf>,
     /// Bounds on what it can make the daemon hold or wait for.
     pub bounds: HandlerBounds,
 }

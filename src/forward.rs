@@ -2,6 +2,7 @@
 
 mod connector;
 mod health;
+mod provenance;
 mod transport;
 
 use std::fmt;
@@ -21,6 +22,8 @@ use crate::discord::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, VerifiedBody
 use connector::Trust;
 pub use connector::TrustError;
 use health::{Change, Health};
+use provenance::Secret;
+pub use provenance::SecretError;
 use transport::Transport;
 
 /// Tells a handler which application an interaction belongs to.
@@ -35,6 +38,8 @@ pub struct Handler {
     config: config::Handler,
     /// What its certificate was trusted by when this was made.
     trust: Option<Trust>,
+    /// What it was to know our requests by then.
+    secret: Option<Secret>,
     replicas: Vec<Replica>,
     /// Its calls not yet answered to Discord.
     pub in_flight: Arc<Budget>,
@@ -60,12 +65,28 @@ pub struct Forwarding {
     pub content_type: HeaderValue,
     /// `User-Agent` as it came.
     pub user_agent: Option<HeaderValue>,
+    /// The interaction's snowflake.
+    pub id: u64,
+    /// When it is forwarded, since 1970.
+    pub unix_seconds: u64,
     /// The application's name in the config.
     pub app: HeaderValue,
     /// The trace that the interaction belongs to, and our part of it.
     pub trace: Option<HeaderValue>,
     /// Time left for the answer.
     pub time_left: Duration,
+    /// What proves to this handler that it came through us; [`Handler::call`] adds it.
+    pub provenance: HeaderMap,
+}
+
+/// Why a handler cannot be made ready.
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub enum HandlerError {
+    /// There is nothing to trust it by.
+    Trust(#[from] TrustError),
+    /// There is nothing that it could know our requests by.
+    Secret(#[from] SecretError),
 }
 
 /// A handler's whole answer, not judged yet.
@@ -133,9 +154,9 @@ impl Handler {
     ///
     /// # Errors
     ///
-    /// [`TrustError`] if it is reached over TLS and there is nothing to trust it by.
-    pub fn new(config: &config::Handler, budget: &Arc<Budget>) -> Result<Self, TrustError> {
-        let trust = Trust::of(config)?;
+    /// [`HandlerError`] if it is reached over TLS and there is nothing to trust it by, or if its secret cannot be used.
+    pub fn new(config: &config::Handler, budget: &Arc<Budget>) -> Result<Self, HandlerError> {
+        let (trust, secret) = (Trust::of(config)?, Secret::of(config)?);
         let replica = |url: &HandlerUrl| Replica {
             label: url.to_string().into(),
             transport: Transport::new(url.clone(), trust.as_ref(), &config.bounds, Arc::clone(budget)),
@@ -144,6 +165,7 @@ impl Handler {
         Ok(Self {
             replicas: config.urls.iter().map(replica).collect(),
             trust,
+            secret,
             in_flight: Budget::new(config.bounds.max_in_flight),
             deferred: Budget::new(config.bounds.max_deferred),
             choices: AtomicU64::new(0),
@@ -151,13 +173,19 @@ impl Handler {
         })
     }
 
-    /// Whether a new one made from `config` would be the same, down to the certificates that it would trust now.
+    /// Whether a new one made from `config` would be the same, down to the certificates that it would trust now and to the
+    /// secret.
     pub fn is_still(&self, config: &config::Handler) -> bool {
-        self.config == *config && Trust::of(config).is_ok_and(|trust| trust == self.trust)
+        self.config == *config
+            && Trust::of(config).is_ok_and(|trust| trust == self.trust)
+            && Secret::of(config).is_ok_and(|secret| secret == self.secret)
     }
 
     /// Hands the interaction to a replica. Only one that surely did not get it is followed by another.
-    pub async fn call(&self, forwarding: Forwarding) -> Called {
+    pub async fn call(&self, mut forwarding: Forwarding) -> Called {
+        if let Some(secret) = &self.secret {
+            forwarding.provenance = secret.headers(&forwarding);
+        }
         let mut tried = Vec::new();
         let mut last = None;
         while let Some((index, replica)) = self.choose(&tried) {
@@ -255,7 +283,7 @@ impl fmt::Display for Handler {
 
 impl Forwarding {
     fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(8);
+        let mut headers = HeaderMap::with_capacity(12);
         headers.insert(header::CONTENT_TYPE, self.content_type.clone());
         headers.insert(SIGNATURE_HEADER, self.body.signature_header().clone());
         headers.insert(TIMESTAMP_HEADER, self.body.timestamp_header().clone());
@@ -268,6 +296,7 @@ impl Forwarding {
         }
         let milliseconds = u64::try_from(self.time_left.as_millis()).unwrap_or(u64::MAX);
         headers.insert(DEADLINE_HEADER, HeaderValue::from(milliseconds));
+        headers.extend(self.provenance.clone());
         headers
     }
 }

@@ -158,7 +158,9 @@ impl Gateway {
         match choice.target {
             Target::Reply(reply) => self.reply(&call, &job, reply),
             Target::Handler(handler) => {
-                let forwarding = intake::forwarding(body, content_type, &head.headers, &job.app, trace);
+                let unix_time = self.clock.unix_time();
+                let forwarding =
+                    intake::forwarding(body, content_type, &head.headers, &job, trace, unix_time);
                 self.start(&call, job, handler, forwarding)?;
             }
         }

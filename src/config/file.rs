@@ -130,6 +130,7 @@ fn read_handlers(notes: &Notes, table: Table<'_, '_>, listen: &Listen) -> Handle
         let advice = "where it listens: urls = [\"http://127.0.0.1:8080/interactions\"]";
         let urls = table.required::<HandlerUrls>("urls", advice);
         let ca = table.optional("ca");
+        let secret_file = table.optional("secret_file").map(path);
         let bounds = read_handler_bounds(&mut table);
         table.finish(|_| None);
         let is_https = urls.as_ref().is_none_or(|urls| urls.get_ref().iter().any(HandlerUrl::is_https));
@@ -141,7 +142,7 @@ fn read_handlers(notes: &Notes, table: Table<'_, '_>, listen: &Listen) -> Handle
         let key = format!("handlers.{}.urls", name.get_ref());
         let urls = urls
             .filter(|urls| urls.get_ref().iter().all(|url| is_other(notes, &key, url, urls.span(), listen)));
-        (name.into_inner(), urls.map(|urls| Handler { urls: urls.into_inner(), ca, bounds }))
+        (name.into_inner(), urls.map(|urls| Handler { urls: urls.into_inner(), ca, secret_file, bounds }))
     };
     table.into_tables().into_iter().map(read).collect()
 }
@@ -308,6 +309,7 @@ fn find_handler(
         HandlerRef::Url(url) => is_other(notes, key, &url, span, listen).then(|| Handler {
             urls: HandlerUrls::one(url),
             ca: None,
+            secret_file: None,
             bounds: HandlerBounds::default(),
         }),
         HandlerRef::Name(name) => match handlers.get(&name) {
@@ -373,7 +375,7 @@ fn read_route(
         return None;
     }
     let target = match (handler, reply) {
-        (Some(handler), _) => Target::Handler(handler),
+        (Some(handler), _) => Target::Handler(Box::new(handler)),
         (None, Some(reply)) => {
             let (span, reply) = (reply.span(), reply.into_inner().0.to_string());
             check_reply(notes, span, &reply, &kinds)?;

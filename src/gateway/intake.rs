@@ -8,7 +8,8 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
-use super::{App, Refusal, Trace};
+use super::call::Job;
+use super::{Refusal, Trace};
 use crate::budget::Reservation;
 use crate::discord::signature::{self, SignatureHeaders, UnverifiedBody, VerifiedBody};
 use crate::forward::Forwarding;
@@ -99,16 +100,20 @@ pub(super) fn forwarding(
     body: VerifiedBody,
     content_type: HeaderValue,
     headers: &HeaderMap,
-    app: &App,
+    job: &Job,
     trace: Trace,
+    unix_time: Duration,
 ) -> Forwarding {
     Forwarding {
         body,
         content_type: signature::copy(&content_type),
         user_agent: headers.get(header::USER_AGENT).map(signature::copy),
-        app: app.header.clone(),
+        id: job.record.id,
+        unix_seconds: unix_time.as_secs(),
+        app: job.app.header.clone(),
         trace: trace.header(),
-        time_left: app.answer_within,
+        time_left: job.answer_within,
+        provenance: HeaderMap::new(),
     }
 }
 

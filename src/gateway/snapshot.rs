@@ -12,7 +12,7 @@ use crate::budget::Budget;
 use crate::config::{self, Config, Limits, Replay};
 use crate::discord::interaction::Interaction;
 use crate::discord::signature::PublicKey;
-use crate::forward::{Handler, TrustError};
+use crate::forward::{Handler, HandlerError};
 use crate::routes::{Routes, Subject};
 
 /// The applications with their handlers, and the limits.
@@ -88,8 +88,8 @@ pub struct Choice {
 #[derive(Debug, Error)]
 #[error(transparent)]
 pub enum BuildError {
-    /// A handler that cannot be trusted.
-    Trust(#[from] TrustError),
+    /// A handler that cannot trust, or be trusted.
+    Handler(#[from] HandlerError),
     /// An application's name cannot stand in a header; a parsed config has no such name.
     Name(#[from] http::header::InvalidHeaderValue),
 }

@@ -27,6 +27,11 @@ pub(crate) struct Bot {
 impl Bot {
     /// Starts a bot that verifies signatures by itself, with `discord`'s key.
     pub(crate) async fn start(library: Library, discord: &Discord) -> Self {
+        Self::start_behind(library, discord, "").await
+    }
+
+    /// The same, for one that takes only what comes through a daemon with that secret.
+    pub(crate) async fn start_behind(library: Library, discord: &Discord, secret: &str) -> Self {
         let (name, mut command) = match library {
             Library::Express => {
                 installed("tests/e2e/bots/express/node_modules/.installed");
@@ -42,7 +47,10 @@ impl Bot {
             }
         };
         let (folder, port) = (process::folder(), free_port());
-        command.env("PORT", port.to_string()).env("PUBLIC_KEY", discord.public_key());
+        command
+            .env("PORT", port.to_string())
+            .env("PUBLIC_KEY", discord.public_key())
+            .env("SHARDLESS_SECRET", secret);
         let log = folder.path().join("log");
         Self { port, _process: Process::start(name, command, &log, port).await, _folder: folder }
     }

@@ -1,5 +1,7 @@
 //! The daemon, as its users run it.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -55,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) app: &'static str,
     /// Lines for `[limits]`.
     pub(crate) limits: &'static str,
+    /// The secret that it shares with the handler, if it does.
+    pub(crate) secret: &'static str,
 }
 
 impl From<Way> for Settings {
@@ -67,19 +71,28 @@ impl Daemon {
     /// Starts a daemon that believes `discord` and hands over to `handler`, a port of 127.0.0.1.
     pub(crate) async fn start(discord: &Discord, handler: u16, settings: Settings) -> Self {
         let (folder, port, public_key) = (process::folder(), free_port(), discord.public_key());
-        let Settings { way, mut tls, app, limits } = settings;
+        let Settings { way, mut tls, app, limits, secret } = settings;
         let (socket, state) = (folder.path().join("http.sock"), folder.path().join("state"));
         if way == Way::SelfSigned {
             tls.push_str("self_signed = true\n");
         }
         let tls = if tls.is_empty() { tls } else { format!("[tls]\n{tls}") };
+        let url = format!("http://127.0.0.1:{handler}/interactions");
+        let (handler, handlers) = if secret.is_empty() {
+            (url, String::new())
+        } else {
+            let file = folder.path().join("bot.secret");
+            std::fs::write(&file, secret).unwrap();
+            std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+            ("bot".to_owned(), format!("[handlers.bot]\nurls = [{url:?}]\nsecret_file = {file:?}\n"))
+        };
         let config = format!(
             "port = {port}\n\
              unix_socket = {socket:?}\n\
              state_dir = {state:?}\n\
              {tls}\n\
              [limits]\n{limits}\n\
-             [apps.mybot]\npublic_key = \"{public_key}\"\nhandler = \"http://127.0.0.1:{handler}/interactions\"\n{app}\n"
+             [apps.mybot]\npublic_key = \"{public_key}\"\nhandler = \"{handler}\"\n{app}\n{handlers}"
         );
         let upstream = Upstream { way, port, socket, certificate: state.join("self-signed.pem") };
         let mut daemon = Self { process: None, folder, upstream };

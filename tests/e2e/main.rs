@@ -30,6 +30,7 @@ mod package;
 mod pinning;
 mod probe;
 mod process;
+mod provenance;
 mod proxies;
 mod raw;
 mod relay;

@@ -18,6 +18,7 @@ mod handlers;
 mod layers;
 mod limits;
 mod probe;
+mod provenance;
 mod reach;
 mod reload;
 mod replay;

@@ -3,8 +3,9 @@
 
 import { InteractionResponseType, InteractionType, verifyKeyMiddleware } from 'discord-interactions';
 import express from 'express';
+import { Webhook } from 'standardwebhooks';
 
-const { PORT, PUBLIC_KEY } = process.env;
+const { PORT, PUBLIC_KEY, SHARDLESS_SECRET } = process.env;
 const bot = express();
 
 const message = (type, content) => ({ type, data: { content } });
@@ -28,6 +29,19 @@ function answer({ id, type, data }) {
     default:
       throw new Error(`unknown interaction type ${type}`);
   }
+}
+
+if (SHARDLESS_SECRET) {
+  const shared = new Webhook(SHARDLESS_SECRET);
+  bot.use(express.raw({ type: 'application/json' }), (request, response, next) => {
+    try {
+      shared.verify(request.body, request.headers);
+    } catch (error) {
+      response.status(403).send(error.message);
+      return;
+    }
+    next();
+  });
 }
 
 bot.post('/interactions', verifyKeyMiddleware(PUBLIC_KEY), (request, response) => {

@@ -6,9 +6,11 @@ Every answer holds the interaction's id and what the user gave, so that a mix-up
 import os
 
 from discord_interactions import InteractionResponseType, InteractionType, verify_key_decorator
-from flask import Flask, jsonify, request
+from flask import Flask, abort, jsonify, request
+from standardwebhooks import Webhook, WebhookVerificationError
 
 bot = Flask(__name__)
+secret = os.environ.get("SHARDLESS_SECRET")
 
 
 def message(kind, content):
@@ -33,6 +35,15 @@ def answer(interaction):
         text = f"{identity}: {data['components'][0]['components'][0]['value']}"
         return message(InteractionResponseType.CHANNEL_MESSAGE_WITH_SOURCE, text)
     raise ValueError(f"unknown interaction type {kind}")
+
+
+@bot.before_request
+def require_shardless():
+    if secret:
+        try:
+            Webhook(secret).verify(request.get_data(), request.headers)
+        except WebhookVerificationError as error:
+            abort(403, str(error))
 
 
 @bot.post("/interactions")

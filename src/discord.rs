@@ -1,5 +1,6 @@
 //! Discord's protocol, and nothing else: no runtime, no clock, no I/O.
 
+pub mod answer;
 pub mod callback;
 pub mod interaction;
 pub mod signature;

@@ -142,7 +142,7 @@ pub fn interaction(record: &Record, end: &End) {
     match (end.outcome, explanation) {
         (Outcome::Pong, _) => line!(info, "PING answered"),
         (Outcome::Answered, None) => line!(info, "interaction answered"),
-        (Outcome::Answered, Some(warning)) => line!(warn, "answered, but Discord will refuse it: {warning}"),
+        (Outcome::Answered, Some(warning)) => line!(warn, "interaction answered, but {warning}"),
         (Outcome::Replied, _) => line!(info, "interaction answered by its route's reply"),
         (Outcome::HandlerAnswersItself, _) => line!(info, "handler answers by itself"),
         (Outcome::Duplicate, _) => line!(info, "duplicate got the first one's answer"),

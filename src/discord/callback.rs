@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::json;
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::describe;
@@ -123,6 +123,8 @@ pub struct Checked {
     pub callback: CallbackType,
     /// Documented limits that it breaks; Discord refuses such an answer.
     pub broken_limits: Vec<String>,
+    /// The numbers of the attachments that it names.
+    pub attachments: Vec<u64>,
 }
 
 /// Why an answer is no callback for its interaction.
@@ -174,8 +176,8 @@ pub fn check(body: &[u8], question: Question) -> Result<Checked, CallbackError> 
             allowed: allowed_types(question),
         });
     }
-    let broken_limits = answer.data.map(|data| data.broken_limits(callback)).unwrap_or_default();
-    Ok(Checked { callback, broken_limits })
+    let data = answer.data.unwrap_or_default();
+    Ok(Checked { callback, broken_limits: data.broken_limits(callback), attachments: data.attachment_ids() })
 }
 
 fn not_a_callback(error: serde_json::Error) -> CallbackError {
@@ -198,11 +200,11 @@ struct Answer {
     data: Option<AnswerData>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct AnswerData {
     content: Option<String>,
     embeds: Option<Vec<IgnoredAny>>,
-    attachments: Option<Vec<IgnoredAny>>,
+    attachments: Option<Vec<Value>>,
     choices: Option<Vec<IgnoredAny>>,
     title: Option<String>,
 }
@@ -212,11 +214,12 @@ impl AnswerData {
     fn broken_limits(&self, callback: CallbackType) -> Vec<String> {
         let characters = |text: &Option<String>| text.as_ref().map_or(0, |text| text.chars().count());
         let elements = |list: &Option<Vec<IgnoredAny>>| list.as_ref().map_or(0, Vec::len);
+        let attachments = self.attachments.as_ref().map_or(0, Vec::len);
         let title = if callback == CallbackType::Modal { characters(&self.title) } else { 0 };
         [
             ("`content` has", characters(&self.content), 2000, "characters"),
             ("there are", elements(&self.embeds), 10, "embeds"),
-            ("there are", elements(&self.attachments), 10, "attachments"),
+            ("there are", attachments, 10, "attachments"),
             ("there are", elements(&self.choices), 25, "choices"),
             ("the modal's title has", title, 45, "characters"),
         ]
@@ -224,6 +227,15 @@ impl AnswerData {
         .filter(|(_, found, most, _)| found > most)
         .map(|(what, found, most, unit)| format!("{what} {found} {unit}; Discord takes at most {most}"))
         .collect()
+    }
+
+    /// Discord takes a number as a number or as a text.
+    fn attachment_ids(&self) -> Vec<u64> {
+        let id = |attachment: &Value| {
+            let id = attachment.get("id")?;
+            id.as_u64().or_else(|| id.as_str()?.parse().ok())
+        };
+        self.attachments.iter().flatten().filter_map(id).collect()
     }
 }
 

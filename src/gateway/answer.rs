@@ -1,18 +1,19 @@
 //! Judging a handler's answer: is it one that Discord takes?
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::{Failure, Reply};
 use crate::activity::Outcome;
-use crate::discord::callback::{self, Question};
+use crate::discord::answer::{self, AnswerError};
+use crate::discord::callback::Question;
 use crate::forward::Answer;
 
 /// What an answer is good for.
 pub(super) struct Judged {
     pub(super) outcome: Outcome,
     pub(super) reply: Reply,
-    /// Limits of Discord that it breaks: it is relayed all the same, but its author should know.
+    /// It is relayed all the same, but its author should know.
     pub(super) warning: Option<String>,
 }
 
@@ -30,24 +31,17 @@ pub(super) fn judge(answer: Answer, question: Question) -> Result<Judged, Failur
     if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
         return Err(Failure::ContentEncoding(encoding));
     }
-    let content_type = text(&answer.headers, CONTENT_TYPE);
-    let (essence, parameters) = content_type.split_once(';').unwrap_or((&content_type, ""));
-    let essence = essence.trim().to_ascii_lowercase();
-    let mut warning = None;
-    match essence.as_str() {
-        "application/json" => {
-            let broken = callback::check(&answer.body, question)?.broken_limits;
-            warning = (!broken.is_empty()).then(|| broken.join("; "));
-        }
-        "multipart/form-data" if parameters.to_ascii_lowercase().contains("boundary=") => {}
-        "" => return Err(Failure::ContentType("no content type".to_owned())),
-        _ => return Err(Failure::ContentType(content_type)),
-    }
-    let relayed = HeaderValue::from_str(&content_type).map_err(|_| Failure::ContentType(content_type))?;
-    Ok(Judged { outcome: Outcome::Answered, reply: Reply::callback(relayed, answer.body), warning })
+    let content_type = answer.headers.get(CONTENT_TYPE);
+    let content_type = content_type.ok_or_else(|| AnswerError::ContentType("missing".to_owned()))?;
+    let checked = answer::check(&String::from_utf8_lossy(content_type.as_bytes()), &answer.body, question)?;
+    let broken = checked.broken_limits;
+    let refused = (!broken.is_empty()).then(|| format!("Discord will refuse it: {}", broken.join("; ")));
+    let warning = refused.or_else(|| checked.doubt.map(|doubt| format!("Discord may not take it: {doubt}")));
+    let reply = Reply::callback(content_type.clone(), answer.body);
+    Ok(Judged { outcome: Outcome::Answered, reply, warning })
 }
 
-/// A header as text for people: escaped where it is none.
+/// A header as text for people, cut to a sane length.
 fn text(headers: &HeaderMap, name: HeaderName) -> String {
     let value = headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     value.map(|value| value.trim().chars().take(100).collect()).unwrap_or_default()
@@ -58,10 +52,14 @@ mod tests {
     use bytes::Bytes;
     use rstest::rstest;
 
+    use http::HeaderValue;
+
     use super::*;
     use crate::discord::interaction::Kind;
 
     const COMMAND: Question = Question { kind: Kind::Command, has_message: false };
+    const FORM: &str =
+        "--x\r\ncontent-disposition: form-data; name=payload_json\r\n\r\n{\"type\":4}\r\n--x--";
 
     fn answer(status: u16, headers: &[(HeaderName, &'static str)], body: &'static str) -> Answer {
         let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
@@ -75,7 +73,7 @@ mod tests {
     #[rstest]
     #[case(200, "application/json", r#"{"type":4,"data":{"content":"hi"}}"#, 200)]
     #[case(200, "application/json; charset=utf-8", r#"{"type":5}"#, 200)]
-    #[case(200, "multipart/form-data; boundary=x", "--x--", 200)]
+    #[case(200, "multipart/form-data; boundary=x", FORM, 200)]
     #[case(202, "", "", 202)]
     #[case(204, "", "", 202)]
     #[case(202, "text/html", "accepted", 202)]
@@ -96,9 +94,14 @@ mod tests {
     #[case(404, "text/plain", "not here", "is the path in `handler` the bot's own?")]
     #[case(500, "text/html", "<h1>", "see the bot's own log")]
     #[case(201, "application/json", r#"{"type":4}"#, "it answered 201 Created")]
-    #[case(200, "text/html", "<h1>", "200 with text/html; Discord needs application/json")]
-    #[case(200, "multipart/form-data", "--x--", "multipart/form-data with a boundary")]
-    #[case(200, "", r#"{"type":4}"#, "200 with no content type")]
+    #[case(
+        200,
+        "text/html",
+        "<h1>",
+        "200, but its content type is text/html; Discord needs application/json"
+    )]
+    #[case(200, "multipart/form-data", FORM, "multipart/form-data without a boundary")]
+    #[case(200, "", r#"{"type":4}"#, "200, but its content type is missing")]
     #[case(200, "application/json", "", "it answered 200, but the body is empty")]
     #[case(
         200,
@@ -122,7 +125,34 @@ mod tests {
         let embeds = r#"{"type":4,"data":{"embeds":[{},{},{},{},{},{},{},{},{},{},{}]}}"#;
         let judged = judge(answer(200, &[(CONTENT_TYPE, "application/json")], embeds), COMMAND).ok().unwrap();
         assert_eq!(judged.reply.body_len(), embeds.len());
-        assert_eq!(judged.warning.as_deref(), Some("there are 11 embeds; Discord takes at most 10"));
+        assert_eq!(
+            judged.warning.as_deref(),
+            Some("Discord will refuse it: there are 11 embeds; Discord takes at most 10")
+        );
+    }
+
+    /// A boundary of 70 characters makes a long content type; cut, it would be another form.
+    #[test]
+    fn a_form_is_relayed_with_the_content_type_as_it_came() {
+        let boundary = "x".repeat(70);
+        let content_type = format!("multipart/form-data; charset=\"utf-8\"; boundary=\"{boundary}\"");
+        let headers = [(CONTENT_TYPE, &*content_type.clone().leak())];
+        let body = &*FORM.replace("--x", &format!("--{boundary}")).leak();
+        let response = judge(answer(200, &headers, body), COMMAND).unwrap().reply.to_response();
+        assert_eq!(response.headers()[CONTENT_TYPE], content_type);
+    }
+
+    #[test]
+    fn a_large_form_is_relayed_with_a_warning() {
+        let body = format!(
+            "--x\r\ncontent-disposition: form-data; name=note\r\n\r\n{}\r\n{FORM}",
+            "x".repeat(150_000)
+        )
+        .leak();
+        let judged =
+            judge(answer(200, &[(CONTENT_TYPE, "multipart/form-data; boundary=x")], body), COMMAND).unwrap();
+        assert_eq!(judged.reply.body_len(), body.len());
+        assert!(judged.warning.unwrap().starts_with("Discord may not take it: it has 150 kB"));
     }
 
     #[test]

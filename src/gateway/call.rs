@@ -102,7 +102,7 @@ impl Gateway {
                 let nothing = callback::no_choices();
                 self.settle(call, job, Outcome::Replied, Reply::json(nothing), None);
             }
-            (Err(error), _) => self.fail(call, job, Outcome::Failed, &Failure::from(error)),
+            (Err(error), _) => self.fail(call, job, Outcome::Failed, &Failure::Reply(error)),
         }
     }
 

@@ -5,6 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use thiserror::Error;
 
+use crate::discord::answer::AnswerError;
 use crate::discord::callback::CallbackError;
 use crate::discord::interaction::InteractionError;
 use crate::discord::signature::{BadSignature, SignatureHeadersError};
@@ -111,14 +112,12 @@ pub enum Failure {
     Late(std::time::Duration),
     #[error("it answered {0}; Discord needs 200 with a callback{hint}", hint = status_hint(*.0))]
     Status(StatusCode),
-    #[error(
-        "it answered 200 with {0}; Discord needs application/json, or multipart/form-data with a boundary"
-    )]
-    ContentType(String),
-    #[error("it answered 200 with content encoding {0}; Discord needs the callback as it is")]
+    #[error("it answered 200, but with content encoding {0}; Discord needs the callback as it is")]
     ContentEncoding(String),
     #[error("it answered 200, but {0}")]
-    Callback(#[from] CallbackError),
+    Answer(#[from] AnswerError),
+    #[error("the `reply` of its route does not fit: {0}")]
+    Reply(CallbackError),
     #[error("the call panicked inside shardless")]
     Panicked,
 }

@@ -4,7 +4,8 @@ use http::StatusCode;
 
 use super::{Exchange, Payload};
 use crate::discord::RESPONSE_DEADLINE;
-use crate::discord::callback::{self, Question};
+use crate::discord::answer;
+use crate::discord::callback::Question;
 use crate::discord::interaction::Kind;
 
 /// What a request is sent for.
@@ -71,7 +72,6 @@ fn event(exchange: &Exchange) -> Judged {
 }
 
 fn interaction(question: Question, exchange: &Exchange) -> Judged {
-    let essence = exchange.content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match exchange.status {
         StatusCode::OK => {}
         StatusCode::ACCEPTED if question.kind != Kind::Ping => {
@@ -85,17 +85,19 @@ fn interaction(question: Question, exchange: &Exchange) -> Judged {
         }
         other => return Err(vec![status_text(other, "Discord demands 200 with a callback")]),
     }
-    match essence.as_str() {
-        "application/json" => {}
-        "multipart/form-data" if question.kind != Kind::Ping => return Ok("a callback with files".to_owned()),
-        "" => return Err(vec!["it has no content type; Discord needs application/json".to_owned()]),
-        other => return Err(vec![format!("it is {other}; Discord needs application/json")]),
-    }
-    let checked = callback::check(&exchange.body, question).map_err(|error| vec![error.to_string()])?;
+    let checked = answer::check(&exchange.content_type, &exchange.body, question)
+        .map_err(|error| vec![error.to_string()])?;
     if !checked.broken_limits.is_empty() {
         return Err(checked.broken_limits);
     }
-    Ok(format!("type {} {}", checked.callback.number(), checked.callback.name()))
+    let (callback, files) = (checked.callback, checked.files);
+    let files = match files {
+        0 => String::new(),
+        1 => ", with a file".to_owned(),
+        _ => format!(", with {files} files"),
+    };
+    let doubt = checked.doubt.map(|doubt| format!(", though {doubt}")).unwrap_or_default();
+    Ok(format!("type {} {}{files}{doubt}", callback.number(), callback.name()))
 }
 
 fn status_text(status: StatusCode, demanded: &str) -> String {
@@ -138,14 +140,17 @@ mod tests {
     }
 
     const JSON: &str = "application/json";
+    const FORM: &str =
+        "--x\r\ncontent-disposition: form-data; name=payload_json\r\n\r\n{\"type\":4}\r\n--x--";
     const MESSAGE: &str = r#"{"type":4,"data":{"content":"hi"}}"#;
 
     #[rstest]
     #[case(200, JSON, MESSAGE, 5, "")]
     #[case(202, "", "", 5, "")]
-    #[case(200, "multipart/form-data; boundary=x", "--x--", 5, "")]
+    #[case(200, "multipart/form-data; boundary=x", FORM, 5, "")]
+    #[case(200, "multipart/form-data; boundary=x", "--x--", 5, "no part named payload_json")]
     #[case(200, JSON, MESSAGE, 3001, "it took 3.0 s; Discord gives up after 3 s")]
-    #[case(200, "text/html", MESSAGE, 5, "it is text/html; Discord needs application/json")]
+    #[case(200, "text/html", MESSAGE, 5, "its content type is text/html; Discord needs application/json")]
     #[case(200, JSON, "{}", 5, "missing field `type`")]
     #[case(202, JSON, MESSAGE, 5, "must come without a body")]
     #[case(401, "", "", 5, "is it given the public key")]

@@ -122,7 +122,9 @@ async fn failures_are_explained_in_the_log() {
     .await;
     let daemon = Binary::serve("", "", &html.url()).await;
     assert_eq!(roll(&daemon, 1).await.status, 502);
-    daemon.until_log("it answered 200 with text/html; Discord needs application/json").await;
+    daemon
+        .until_log("it answered 200, but its content type is text/html; Discord needs application/json")
+        .await;
     assert!(daemon.log().contains(" WARN "));
 
     let many = Handler::start(|_| async {

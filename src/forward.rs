@@ -141,6 +141,11 @@ pub enum Cause {
     /// A connection, but no whole answer.
     #[error("the connection broke before the answer was whole ({0})")]
     Broken(String),
+    /// An answer that is something else.
+    #[error(
+        "what it answered is no HTTP ({0}); does another program have that port, or does the bot want https://?"
+    )]
+    NotHttp(String),
     /// An answer beyond all bounds.
     #[error("the answer is larger than {0} bytes (max_response)")]
     TooLarge(usize),

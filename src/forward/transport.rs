@@ -51,6 +51,8 @@ impl Transport {
                 CallError::not_sent(Cause::Trust(reason))
             } else if error.is_connect() {
                 CallError::not_sent(Cause::Connect(reason))
+            } else if is_no_http(&error) {
+                CallError::maybe_read(Cause::NotHttp(reason))
             } else {
                 CallError::maybe_read(Cause::Broken(reason))
             }
@@ -102,6 +104,12 @@ impl AsRef<[u8]> for Reserved {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
+}
+
+fn is_no_http(error: &(dyn std::error::Error + 'static)) -> bool {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    let mut errors = chain.filter_map(|error| error.downcast_ref::<hyper::Error>());
+    errors.any(|error| error.is_parse() && !error.is_parse_too_large())
 }
 
 /// The text of the last error in the chain: the ones above it only say that there is one.

@@ -112,7 +112,9 @@ pub enum Failure {
     Late(std::time::Duration),
     #[error("it answered {0}; Discord needs 200 with a callback{hint}", hint = status_hint(*.0))]
     Status(StatusCode),
-    #[error("it answered 200, but with content encoding {0}; Discord needs the callback as it is")]
+    #[error(
+        "it answered 200, but with content encoding {0}; Discord needs the callback as it is, so switch compression off"
+    )]
     ContentEncoding(String),
     #[error("it answered 200, but {0}")]
     Answer(#[from] AnswerError),
@@ -139,6 +141,8 @@ fn status_hint(status: StatusCode) -> &'static str {
             " (redirects are not followed: put the final URL into `handler`)"
         }
         StatusCode::UNAUTHORIZED => " (does it verify with another public key?)",
+        // hikari's answer to a signature that does not hold.
+        StatusCode::BAD_REQUEST => " (see the bot's own log; does it verify with another public key?)",
         StatusCode::NOT_FOUND => " (is the path in `handler` the bot's own?)",
         StatusCode::METHOD_NOT_ALLOWED => " (does the bot take POST on that path?)",
         status if status.is_server_error() => " (see the bot's own log)",

@@ -11,6 +11,7 @@
 )]
 
 mod activation;
+mod answers;
 mod commands;
 mod forwarding;
 mod framing;

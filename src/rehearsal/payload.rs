@@ -154,7 +154,7 @@ impl Author {
             put("data", data);
         }
         if has_message {
-            put("message", message(self.snowflake(), id));
+            put("message", message(self.snowflake(), id, &json!({ owner.0: owner.1 })));
         }
         let body = Value::Object(fields).to_string().into_bytes();
         Payload { body, title, kind: Some(Kind::from_type(kind)), has_message }
@@ -184,13 +184,16 @@ fn member(user: Value) -> Value {
     })
 }
 
-fn message(id: u64, interaction: u64) -> Value {
+fn message(id: u64, interaction: u64, owners: &Value) -> Value {
     json!({
         "id": id.to_string(), "channel_id": CHANNEL, "type": 0, "content": "Pick one:", "flags": 0,
         "author": { "id": APPLICATION, "username": "bot", "bot": true, "discriminator": "0000", "avatar": null },
         "attachments": [], "embeds": [], "mentions": [], "mention_roles": [], "pinned": false, "tts": false,
         "timestamp": "2026-01-01T00:00:00.000000+00:00", "edited_timestamp": null, "components": [],
-        "interaction_metadata": { "id": interaction.to_string(), "type": 2, "user": { "id": USER } },
+        "interaction_metadata": {
+            "id": interaction.to_string(), "type": 2, "user": user(), "name": "roll",
+            "authorizing_integration_owners": owners,
+        },
     })
 }
 

@@ -54,7 +54,7 @@ pub(crate) struct Settings {
     /// Lines for `[tls]`, where the way does not say it.
     pub(crate) tls: String,
     /// Lines for `[apps.mybot]`.
-    pub(crate) app: &'static str,
+    pub(crate) app: String,
     /// Lines for `[limits]`.
     pub(crate) limits: &'static str,
     /// The secret that it shares with the handler, if it does.

@@ -64,6 +64,13 @@ impl Discord {
         Interaction { payload, answer }
     }
 
+    /// A button with that `custom_id`.
+    pub(crate) fn button(&self, custom_id: &str) -> Interaction {
+        let payload = self.author().button(custom_id);
+        let answer = message(7, &id(&payload), custom_id);
+        Interaction { payload, answer }
+    }
+
     /// A command, a suggestion, a button and a modal by turns, each with a text that no other has.
     pub(crate) fn nth(&self, n: usize) -> Interaction {
         let text = format!("№{n} 🎵 “größer” 👩‍🚀\\\"\u{2028}漢字");
@@ -75,7 +82,7 @@ impl Discord {
                 self.author().autocomplete("play", &[], "query", &text),
                 |id, text| json!({ "type": 8, "data": { "choices": [{ "name": text, "value": id }] } }),
             ),
-            2 => (self.author().button(&text), |id, text| message(7, id, text)),
+            2 => return self.button(&text),
             _ => {
                 let field = ("opinion".to_owned(), text.clone());
                 (self.author().modal("feedback", &[field]), |id, text| message(4, id, text))
@@ -122,7 +129,11 @@ impl Interaction {
         if let Verdict::Refused(reasons) = Verdict::of(&self.payload, Expectation::Callback, exchange) {
             return Err(format!("{title}: {}", reasons.join("; ")));
         }
-        let answer: Value = serde_json::from_slice(&exchange.body).unwrap();
+        let mut answer: Value = serde_json::from_slice(&exchange.body).unwrap();
+        // hikari says with each message whom it may mention: nobody.
+        if let Some(data) = answer["data"].as_object_mut() {
+            data.remove("allowed_mentions");
+        }
         if answer == self.answer {
             Ok(())
         } else {

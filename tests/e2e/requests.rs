@@ -158,7 +158,7 @@ async fn a_slow_handler_is_answered_for_in_time() {
     through_every_front(async |proxy, way| {
         let handler = Handler::start_slow(Duration::from_secs(60)).await;
         let app = "error_message = \"That took too long ⏳\"";
-        let settings = Settings { way, app, ..Settings::default() };
+        let settings = Settings { way, app: app.to_owned(), ..Settings::default() };
         let setup = setup_with(proxy, handler, settings).await;
         let Setup { discord, front, .. } = &setup;
         let signed = discord.sign(&discord.command("are you there?").payload);

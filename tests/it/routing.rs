@@ -115,6 +115,32 @@ async fn the_route_stands_in_the_log_and_changes_with_a_reload() {
     until("it was asked", || async { handler.calls() == 1 }).await;
 }
 
+/// Routes come and go while Discord asks: every interaction gets an answer, by the one config or by the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_come_and_go_under_load() {
+    let (own, other) = (named("own").await, named("other").await);
+    let daemon = Binary::serve("", "", &own.url()).await;
+    let discord = StandIn::new(daemon.signer.clone(), std::sync::Arc::new(SystemClock)).unwrap();
+    let route = format!("[[apps.mybot.routes]]\ncommand = \"roll\"\nhandler = \"{}\"", other.url());
+    let asking = async {
+        for salt in 0..400 {
+            let signed = discord.sign(&author(salt).command("roll", &[]));
+            assert_eq!(discord.send(&daemon.url(), &signed).await.unwrap().status, 200);
+        }
+    };
+    let reloading = async {
+        for n in 1..=20 {
+            daemon.rewrite("", if n % 2 == 1 { &route } else { "" }, &own.url());
+            daemon.signal("HUP");
+            let done = || async { daemon.log().matches("is in force now").count() == n };
+            until("it is in force", done).await;
+        }
+    };
+    tokio::join!(asking, reloading);
+    assert_eq!(own.calls() + other.calls(), 400);
+    assert!(own.calls() > 0 && other.calls() > 0, "{} and {}", own.calls(), other.calls());
+}
+
 fn check(config: &str, payload: Option<&Payload>) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let (file, json) = (folder.path().join("config.toml"), folder.path().join("payload.json"));

@@ -10,6 +10,7 @@
 mod error;
 mod file;
 mod reader;
+mod route;
 mod value;
 
 use std::fmt;

@@ -210,24 +210,17 @@ impl Handler {
     /// Of two that are picked at random, the one with fewer calls in flight. Those that are left out are picked only
     /// where there is no other.
     fn choose(&self, tried: &[usize]) -> Option<(usize, &Replica)> {
-        let untried = || self.replicas.iter().enumerate().filter(|(index, _)| !tried.contains(index));
         let now = Instant::now();
-        let is_well = |(_, replica): &(usize, &Replica)| replica.health.may_be_called(now);
-        let (well, all) = (untried().filter(is_well).count(), untried().count());
-        let of = |count: usize, nth: usize| match well {
-            0 => untried().nth(nth % count),
-            _ => untried().filter(is_well).nth(nth % count),
-        };
-        let count = if well == 0 { all } else { well };
-        if count == 0 {
-            return None;
-        }
-        let random = self.random();
-        let one = of(count, random)?;
-        let chosen = match of(count, (random % count) + 1 + (random >> 16) % count.saturating_sub(1).max(1)) {
-            Some(other) if other.1.health.in_flight() < one.1.health.in_flight() => other,
-            _ => one,
-        };
+        let untried = self.replicas.iter().enumerate().filter(|(index, _)| !tried.contains(index));
+        // Looked at once: calls that end meanwhile change it.
+        let (well, left_out): (Vec<_>, Vec<_>) =
+            untried.partition(|(_, replica)| replica.health.may_be_called(now));
+        let candidates = if well.is_empty() { left_out } else { well };
+        let (count, random) = (candidates.len(), self.random());
+        let first = random.checked_rem(count)?;
+        let second = (first + 1 + (random >> 16) % count.saturating_sub(1).max(1)) % count;
+        let (one, other) = (*candidates.get(first)?, *candidates.get(second)?);
+        let chosen = if other.1.health.in_flight() < one.1.health.in_flight() { other } else { one };
         chosen.1.health.is_tried(now);
         Some(chosen)
     }

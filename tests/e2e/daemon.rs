@@ -112,8 +112,8 @@ impl Daemon {
     }
 
     /// Makes it hang: the system still takes connections for it.
-    pub(crate) fn hang(&self) {
-        self.process.as_ref().unwrap().signal("STOP");
+    pub(crate) async fn hang(&self) {
+        self.process.as_ref().unwrap().hang().await;
     }
 
     /// Starts it once more after a stop.

@@ -61,6 +61,20 @@ impl Process {
         );
     }
 
+    /// Makes it hang: the system still takes connections for it. Once this is over, it does nothing any more.
+    pub(crate) async fn hang(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let stands_still = |task: PathBuf| {
+            let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+        };
+        until(&format!("{} stands still", self.name), async || {
+            std::fs::read_dir(&tasks).unwrap().all(|task| stands_still(task.unwrap().path()))
+        })
+        .await;
+    }
+
     /// What it said so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

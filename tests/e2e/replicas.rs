@@ -171,7 +171,7 @@ async fn replicas_that_are_killed_cost_nothing_but_what_they_had_read() {
 async fn a_replica_that_hangs_is_soon_left_out() {
     let (rate, time) = if is_full() { (500, 10) } else { (100, 3) };
     let (healthy, hanging) = (Setup::start(3).await, Setup::start(4).await);
-    hanging.replicas[0].process.as_ref().unwrap().signal("STOP");
+    hanging.replicas[0].process.as_ref().unwrap().hang().await;
     // Its first calls are late. Calls in flight count against it from the start, so there are few.
     let discord = Arc::clone(&hanging.discord);
     let first = Setup::load(discord, hanging.port, rate, Duration::from_secs(4), 0).await;

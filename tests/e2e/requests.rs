@@ -141,7 +141,7 @@ async fn a_daemon_that_hangs_does_not_hang_the_proxy() {
     through_every_front(async |proxy, way| {
         let setup = setup(proxy, way).await;
         let Setup { discord, daemon, front, .. } = &setup;
-        daemon.hang();
+        daemon.hang().await;
         let exchange = discord.send(&front.endpoint(), &discord.sign(&discord.ping())).await;
         assert!(exchange.status.is_server_error(), "{proxy}, {way:?}: {exchange:?}");
         // The read time-out of the site file. Nginx counts the TLS handshake as a part of connecting.

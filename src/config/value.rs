@@ -9,10 +9,9 @@ use std::time::Duration;
 use http::Uri;
 use toml::de::DeValue;
 
+use super::Listen;
 use super::reader::FromToml;
-use super::{Listen, Selector};
 use crate::discord::RESPONSE_DEADLINE;
-use crate::discord::interaction::Kind;
 use crate::discord::signature::PublicKey;
 
 /// What to listen on.
@@ -264,96 +263,6 @@ impl FromToml for AnswerWithin {
             Err(String::new())
         }
     }
-}
-
-/// A command with its group and subcommand, by their names.
-pub(super) struct CommandPath(pub(super) String);
-
-impl FromToml for CommandPath {
-    const EXPECTED: &'static str =
-        "expected a command, or a command with its subcommand: \"music play\", without a slash";
-
-    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
-        let text = value.as_str().ok_or_else(String::new)?;
-        let is_path = !text.starts_with('/') && text.split(' ').all(|word| !word.is_empty());
-        if is_path { Ok(Self(text.to_owned())) } else { Err(String::new()) }
-    }
-}
-
-impl FromToml for Selector {
-    const EXPECTED: &'static str = "expected a custom_id, or how it begins with * at the end: \"ticket:*\"";
-
-    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
-        let text = value.as_str().filter(|text| (1..=100).contains(&text.chars().count()));
-        let text = text.ok_or_else(String::new)?;
-        match text.strip_suffix('*') {
-            Some(prefix) if !prefix.contains('*') => Ok(Self::CustomIdPrefix(prefix.to_owned())),
-            None if !text.contains('*') => Ok(Self::CustomId(text.to_owned())),
-            _ => Err("* can stand at the end only".to_owned()),
-        }
-    }
-}
-
-impl FromToml for Kind {
-    const EXPECTED: &'static str = "expected \"command\", \"autocomplete\", \"component\" or \"modal\"";
-
-    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
-        let kinds = [Self::Command, Self::Autocomplete, Self::Component, Self::Modal];
-        let word = value.as_str().ok_or_else(String::new)?;
-        kinds.into_iter().find(|kind| kind.as_str() == word).ok_or_else(String::new)
-    }
-}
-
-/// The id of a guild.
-pub(super) struct Snowflake(pub(super) u64);
-
-impl FromToml for Snowflake {
-    const EXPECTED: &'static str = "expected an id as Discord shows it, in quotes: \"290926798626357999\"";
-
-    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
-        let digits = value.as_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-        digits.and_then(|text| text.parse().ok()).map(Self).ok_or_else(String::new)
-    }
-}
-
-/// A value as JSON has it.
-pub(super) struct Json(pub(super) serde_json::Value);
-
-impl FromToml for Json {
-    const EXPECTED: &'static str =
-        "expected a callback: { type = 4, data = { content = \"Closed.\", flags = 64 } }";
-
-    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
-        if value.is_table() { json(value).map(Self) } else { Err(String::new()) }
-    }
-}
-
-fn json(value: &DeValue<'_>) -> Result<serde_json::Value, String> {
-    use serde_json::Value;
-
-    Ok(match value {
-        DeValue::String(text) => Value::from(&**text),
-        DeValue::Boolean(is_so) => Value::from(*is_so),
-        DeValue::Integer(number) => {
-            let parsed = i64::from_str_radix(number.as_str(), number.radix());
-            Value::from(parsed.map_err(|_| format!("{} is too large a number", number.as_str()))?)
-        }
-        DeValue::Float(number) => {
-            let parsed = number.as_str().parse::<f64>().ok().and_then(serde_json::Number::from_f64);
-            Value::Number(parsed.ok_or_else(|| format!("JSON has no such number as {}", number.as_str()))?)
-        }
-        DeValue::Datetime(_) => return Err("JSON has no dates: write it as a text".to_owned()),
-        DeValue::Array(elements) => {
-            Value::Array(elements.iter().map(|element| json(element.get_ref())).collect::<Result<_, _>>()?)
-        }
-        DeValue::Table(table) => {
-            let entry =
-                |(key, value): (&toml::Spanned<std::borrow::Cow<'_, str>>, &toml::Spanned<DeValue<'_>>)| {
-                    Ok::<_, String>((key.get_ref().to_string(), json(value.get_ref())?))
-                };
-            Value::Object(table.iter().map(entry).collect::<Result<_, _>>()?)
-        }
-    })
 }
 
 impl FromToml for tracing::Level {

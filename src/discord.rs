@@ -2,12 +2,17 @@
 
 pub mod answer;
 pub mod callback;
+pub mod deferral;
 pub mod interaction;
+pub mod late;
 pub mod signature;
+mod token;
 
 use std::time::Duration;
 
 use serde_json::error::Category;
+
+pub use token::Token;
 
 /// From sending an interaction until Discord gives up on the first answer, network and proxy included.
 ///

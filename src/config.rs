@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::ConfigError;
-pub use value::{Address, EndpointPath, HandlerUrl, HandlerUrls, LogFormat};
+pub use value::{Address, ApiUrl, EndpointPath, HandlerUrl, HandlerUrls, LogFormat, OnSlow};
 
 use crate::discord::interaction::Kind;
 use crate::discord::signature::PublicKey;
@@ -41,6 +41,8 @@ pub struct Config {
     pub limits: Limits,
     /// The replay guard.
     pub replay: Replay,
+    /// Where Discord is told of late answers.
+    pub discord: Discord,
     /// The daemon's log.
     pub log: Log,
     /// The applications, at least one, by name; no two on one path.
@@ -113,7 +115,7 @@ pub struct Limits {
     pub connections: usize,
     /// Calls not yet answered to Discord.
     pub in_flight: usize,
-    /// Calls past their deadline whose handler has not answered yet.
+    /// Deferred interactions whose answer has not been delivered yet.
     pub deferred: usize,
     /// From a request's first byte to its last.
     pub read_timeout: Duration,
@@ -134,6 +136,13 @@ pub struct Replay {
     pub enabled: bool,
     /// The accepted distance of a request's timestamp from now, both ways.
     pub window: Duration,
+}
+
+/// `[discord]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discord {
+    /// Its REST API.
+    pub api: ApiUrl,
 }
 
 /// `[log]`.
@@ -162,6 +171,12 @@ pub struct App {
     pub in_flight: usize,
     /// From a request's first byte until Discord gets an answer, whatever the handler does.
     pub answer_within: Duration,
+    /// What happens where the handler takes longer.
+    pub on_slow: OnSlow,
+    /// Whether the deferral of a command or modal, and so the answer, is for its user alone.
+    pub ephemeral: bool,
+    /// From an interaction's arrival until a deferred one gets the fallback text in place of its handler's answer.
+    pub give_up_after: Duration,
     /// What the user sees, alone, where the handler fails.
     pub error_message: Option<String>,
 }
@@ -175,6 +190,10 @@ pub struct Route {
     pub target: Target,
     /// As the application's, for these alone.
     pub answer_within: Option<Duration>,
+    /// As the application's, for these alone.
+    pub on_slow: Option<OnSlow>,
+    /// As the application's, for these alone.
+    pub ephemeral: Option<bool>,
 }
 
 /// Which interactions take a route: those for which all that is given holds.

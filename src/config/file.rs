@@ -11,10 +11,12 @@ use toml::de::DeTable;
 use super::error::Mistake;
 use super::reader::{Notes, Table};
 use super::value::{
-    AbsolutePath, Address, AnswerWithin, Count, EndpointPath, HandlerRef, HandlerUrl, HandlerUrls, LogFormat,
-    Size, is_name,
+    AbsolutePath, Address, AnswerWithin, ApiUrl, Count, EndpointPath, GiveUpAfter, HandlerRef, HandlerUrl,
+    HandlerUrls, LogFormat, OnSlow, Size, is_name,
 };
-use super::{App, Config, Handler, HandlerBounds, Limits, Listen, Log, Replay, StateDir, Tls, route};
+use super::{
+    App, Config, Discord, Handler, HandlerBounds, Limits, Listen, Log, Replay, Route, StateDir, Tls, route,
+};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -22,7 +24,17 @@ const MIB: usize = 1024 * KIB;
 const NAMES: &str = "expected 1 to 64 letters, digits, - or _";
 
 /// Keys of an application that people put at the top.
-const APP_KEYS: [&str; 6] = ["public_key", "handler", "path", "in_flight", "answer_within", "error_message"];
+const APP_KEYS: [&str; 9] = [
+    "public_key",
+    "handler",
+    "path",
+    "in_flight",
+    "answer_within",
+    "on_slow",
+    "ephemeral",
+    "give_up_after",
+    "error_message",
+];
 
 /// Reads the whole text.
 ///
@@ -72,6 +84,7 @@ fn read(notes: &Notes, document: DeTable<'_>, end: usize) -> Option<Config> {
     let tls = read_tls(notes, top.table("tls"), has_tls);
     let limits = read_limits(top.table("limits"));
     let replay = read_replay(top.table("replay"));
+    let discord = read_discord(top.table("discord"));
     let log = read_log(top.table("log"));
     let handlers = read_handlers(notes, top.table("handlers"), &listen);
     let apps = read_apps(notes, top.table("apps"), &listen, &handlers);
@@ -80,7 +93,7 @@ fn read(notes: &Notes, document: DeTable<'_>, end: usize) -> Option<Config> {
         belongs_to_an_app
             .then(|| format!("put it under [apps.NAME], as in [apps.mybot] with {key} = … below"))
     });
-    Some(Config { listen, tls, state_dir, limits, replay, log, apps: apps? })
+    Some(Config { listen, tls, state_dir, limits, replay, discord, log, apps: apps? })
 }
 
 fn path(path: Spanned<AbsolutePath>) -> PathBuf {
@@ -205,6 +218,12 @@ fn read_replay(mut table: Table<'_, '_>) -> Replay {
     replay
 }
 
+fn read_discord(mut table: Table<'_, '_>) -> Discord {
+    let discord = Discord { api: table.or("api", ApiUrl::default()) };
+    table.finish(|_| None);
+    discord
+}
+
 fn read_log(mut table: Table<'_, '_>) -> Log {
     let format = table.optional::<LogFormat>("format").map(Spanned::into_inner);
     let log = Log { format, level: table.or("level", tracing::Level::INFO) };
@@ -247,6 +266,9 @@ fn read_app(
         .required::<HandlerRef>("handler", "where your bot listens: handler = \"http://127.0.0.1:8080/…\"");
     let in_flight = table.or("in_flight", Count(1024)).0;
     let answer_within = table.or("answer_within", AnswerWithin(Duration::from_millis(2200))).0;
+    let on_slow = table.or("on_slow", OnSlow::Defer);
+    let ephemeral = table.or("ephemeral", false);
+    let give_up_after = table.optional::<GiveUpAfter>("give_up_after");
     let routes = table.array("routes");
     let error_message = table.optional::<String>("error_message");
     table.finish(|_| None);
@@ -268,6 +290,9 @@ fn read_app(
     let routes: Option<Vec<_>> = routes.into_iter().collect();
     if let Some(routes) = &routes {
         route::require_reachable(notes, routes);
+        if let Some(give_up_after) = &give_up_after {
+            require_later(notes, name.get_ref(), give_up_after, answer_within, routes);
+        }
     }
     let (span, path) = match path {
         Some(path) => (path.span(), path.into_inner()),
@@ -287,8 +312,28 @@ fn read_app(
         routes: routes?.into_iter().map(|(_, route)| route).collect(),
         in_flight,
         answer_within,
+        on_slow,
+        ephemeral,
+        give_up_after: give_up_after.map_or(GiveUpAfter::DEFAULT, |after| after.into_inner().0),
         error_message: error_message.map(Spanned::into_inner),
     })
+}
+
+/// Notes that nothing is left between a deferral and the time to give up.
+fn require_later(
+    notes: &Notes,
+    app: &str,
+    give_up_after: &Spanned<GiveUpAfter>,
+    answer_within: Duration,
+    routes: &[(Range<usize>, Route)],
+) {
+    let latest =
+        routes.iter().filter_map(|(_, route)| route.answer_within).fold(answer_within, Duration::max);
+    if give_up_after.get_ref().0 <= latest {
+        let what = format!("`apps.{app}.give_up_after` cannot have this value");
+        let latest = humantime::format_duration(latest);
+        notes.wrong(give_up_after.span(), what, format!("expected more than answer_within, {latest}"));
+    }
 }
 
 /// What an application's `handler` stands for.

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::reader::{FromToml, Notes, Table};
-use super::value::{AnswerWithin, HandlerRef};
+use super::value::{AnswerWithin, HandlerRef, OnSlow};
 use super::{Conditions, Handler, Route, Selector, Target};
 use crate::discord::callback::{self, CallbackType, Question};
 use crate::discord::interaction::Kind;
@@ -27,7 +27,9 @@ pub(super) fn read(
     let (names_handler, names_reply) = (table.has("handler"), table.has("reply"));
     let handler = table.optional::<HandlerRef>("handler").and_then(find);
     let reply = table.optional::<Json>("reply");
-    let answer_within = table.optional::<AnswerWithin>("answer_within");
+    let answer_within = table.optional::<AnswerWithin>("answer_within").map(|within| within.into_inner().0);
+    let on_slow = table.optional::<OnSlow>("on_slow").map(Spanned::into_inner);
+    let ephemeral = table.optional::<bool>("ephemeral").map(Spanned::into_inner);
     table.finish(|_| None);
 
     if !names_condition {
@@ -71,8 +73,7 @@ pub(super) fn read(
         }
         (None, None) => return None,
     };
-    let answer_within = answer_within.map(|within| within.into_inner().0);
-    Some((span, Route { conditions, target, answer_within }))
+    Some((span, Route { conditions, target, answer_within, on_slow, ephemeral }))
 }
 
 /// Notes routes that an earlier one leaves nothing for.

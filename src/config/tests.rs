@@ -43,6 +43,8 @@ fn keys_that_are_commented_out_in_the_full_example_exist() {
     assert_eq!(own.apps[0].error_message.as_deref(), Some("Something went wrong."));
     assert_eq!(own.listen.unix_socket.as_deref(), Some(Path::new("/run/shardless/http.sock")));
     assert!(matches!(own.tls, Some(Tls::Files { .. })));
+    let route = &own.apps[0].routes[0];
+    assert_eq!((route.on_slow, route.ephemeral), (Some(OnSlow::Defer), Some(true)));
     let text = uncommented("self_signed").replace("certificate = ", "# ").replace("\nkey = ", "\n# ");
     let own = Config::parse("shardless.toml", &filled(&text.replace("[tls]", "[tls]\nself_signed = true")))
         .unwrap();
@@ -119,6 +121,7 @@ fn broken_syntax_does_not_hide_other_mistakes() {
 #[case::app_as_value("apps = 3", "write [apps] on a line of its own")]
 #[case::one_app_as_value("apps.mybot = 3", "`apps.mybot` must be a table, but has a value: integer")]
 #[case::top_level_key("public_key = \"x\"", "put it under [apps.NAME]")]
+#[case::top_level_time("give_up_after = \"1s\"", "put it under [apps.NAME]")]
 #[case::port_too_large("port = 65536", "expected a number from 0 to 65535")]
 #[case::negative_port("port = -1", "expected a number from 0 to 65535")]
 #[case::host_name("address = \"example.com\"", "expected \"localhost\" or an IP address")]
@@ -126,6 +129,14 @@ fn broken_syntax_does_not_hide_other_mistakes() {
 #[case::zero_time("[limits]\nread_timeout = \"0s\"", "expected between \"1ms\" and \"1day\"")]
 #[case::small_headers("[limits]\nheaders = \"1KiB\"", "expected from \"8KiB\" to \"1MiB\"")]
 #[case::buffered_below_body("[limits]\nbuffered = \"1KiB\"", "expected at least limits.body, 1.0 MiB")]
+#[case::api_in_the_clear(
+    "[discord]\napi = \"http://discord.com/api\"",
+    "expected https:// to any other machine"
+)]
+#[case::api_without_scheme(
+    "[discord]\napi = \"discord.com/api\"",
+    "expected a URL such as \"https://discord.com/api/v10\""
+)]
 #[case::upper_case_level("[log]\nlevel = \"INFO\"", "expected \"error\", \"warn\"")]
 fn mistakes_say_what_to_do(#[case] text: &str, #[case] words: &str) {
     let mistakes = mistakes(text);
@@ -137,12 +148,37 @@ fn mistakes_say_what_to_do(#[case] text: &str, #[case] words: &str) {
 #[case::query("path = \"/a?b\"", "expected a path such as")]
 #[case::space("path = \"/a b\"", "expected a path such as")]
 #[case::late("answer_within = \"3s\"", "Discord gives up after 3 s")]
+#[case::slow("on_slow = \"wait\"", "expected \"defer\" or \"fail\"")]
+#[case::ephemeral("ephemeral = 64", "expected true or false")]
+#[case::given_up_at_once("give_up_after = \"999ms\"", "expected from \"1s\" to \"14m50s\"")]
+#[case::given_up_too_late("give_up_after = \"15min\"", "Discord takes late answers for 15 minutes")]
+#[case::given_up_at_the_deadline("give_up_after = \"2200ms\"", "expected more than answer_within, 2s 200ms")]
 #[case::empty_message("error_message = \"\"", "expected 1 to 2000 characters")]
 #[case::misspelt("eror_message = \"\"", "did you mean `error_message`?")]
 fn mistakes_in_an_application_say_what_to_do(#[case] line: &str, #[case] words: &str) {
     let mistakes = mistakes(&format!("{}{line}\n", filled(MINIMAL)));
     assert!(mistakes.contains(words) && mistakes.contains(line), "{mistakes}");
     assert!(mistakes.contains("1 mistake in config.toml"), "{mistakes}");
+}
+
+#[test]
+fn what_happens_to_slow_ones_is_said_for_all_or_for_a_route() {
+    let text = format!(
+        "{}on_slow = \"fail\"\nephemeral = true\ngive_up_after = \"14m50s\"\n\
+         [[apps.mybot.routes]]\ncommand = \"a\"\nhandler = \"http://127.0.0.1:1/\"\non_slow = \"fail\"\n\
+         [[apps.mybot.routes]]\ncommand = \"b\"\nhandler = \"http://127.0.0.1:1/\"\nephemeral = false\nanswer_within = \"2500ms\"\n\
+         [discord]\napi = \"http://localhost:1/\"\n",
+        filled(MINIMAL)
+    );
+    let config = Config::parse("config.toml", &text).unwrap();
+    assert_eq!(config.discord.api.as_str(), "http://localhost:1");
+    let app = &config.apps[0];
+    let give_up_after = Duration::from_secs(14 * 60 + 50);
+    assert_eq!((app.on_slow, app.ephemeral, app.give_up_after), (OnSlow::Fail, true, give_up_after));
+    let routes: Vec<_> = app.routes.iter().map(|route| (route.on_slow, route.ephemeral)).collect();
+    assert_eq!(routes, [(Some(OnSlow::Fail), None), (None, Some(false))]);
+    let early = mistakes(&text.replace("14m50s", "2500ms"));
+    assert!(early.contains("expected more than answer_within, 2s 500ms"), "{early}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The types of values that stand in a config file.
 
+mod api_url;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,10 +11,12 @@ use std::time::Duration;
 use http::Uri;
 use toml::de::DeValue;
 
+pub use api_url::ApiUrl;
+
 use super::Listen;
 use super::reader::FromToml;
-use crate::discord::RESPONSE_DEADLINE;
 use crate::discord::signature::PublicKey;
+use crate::discord::{RESPONSE_DEADLINE, TOKEN_LIFETIME};
 
 /// What to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,6 +266,45 @@ impl FromToml for AnswerWithin {
         } else {
             Err(String::new())
         }
+    }
+}
+
+/// What happens at the deadline to an interaction that its handler has not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnSlow {
+    /// Discord is told that the answer follows, and it is delivered when it comes.
+    Defer,
+    /// The user gets the failure answer, and the handler's comes to nothing.
+    Fail,
+}
+
+impl FromToml for OnSlow {
+    const EXPECTED: &'static str = "expected \"defer\" or \"fail\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some("defer") => Ok(Self::Defer),
+            Some("fail") => Ok(Self::Fail),
+            _ => Err(String::new()),
+        }
+    }
+}
+
+/// From an interaction's arrival until its late answer is no longer waited for.
+pub(super) struct GiveUpAfter(pub(super) Duration);
+
+impl GiveUpAfter {
+    /// 14 min 30 s.
+    pub(super) const DEFAULT: Duration = Duration::from_secs(14 * 60 + 30);
+}
+
+impl FromToml for GiveUpAfter {
+    const EXPECTED: &'static str = "expected from \"1s\" to \"14m50s\": Discord takes late answers for 15 minutes, the fallback text too";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let time = Duration::from_toml(value)?;
+        let latest = TOKEN_LIFETIME - Duration::from_secs(10);
+        if (Duration::from_secs(1)..=latest).contains(&time) { Ok(Self(time)) } else { Err(String::new()) }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use thiserror::Error;
 
 use super::callback::Question;
-use super::describe;
+use super::{Token, describe};
 
 /// Objects and arrays inside one another. Discord's own payloads stay far below.
 const MAX_DEPTH: usize = 128;
@@ -75,6 +75,9 @@ pub struct Interaction<'a> {
     pub guild: Option<u64>,
     /// Whether it comes with the message it was started from: always for components, sometimes for modals.
     pub has_message: bool,
+    /// The application that it is for.
+    pub application: Option<u64>,
+    token: Option<RawToken<'a>>,
 }
 
 /// Why signed bytes are not an interaction.
@@ -103,6 +106,13 @@ impl<'a> Interaction<'a> {
         Question { kind: self.kind, has_message: self.has_message }
     }
 
+    /// What its late answer takes: the application's id, and the token that stands for a bot's own.
+    ///
+    /// `None` where one of them is missing or is none; such an interaction cannot be deferred.
+    pub fn credentials(&self) -> Option<(u64, Token)> {
+        self.application.zip(Token::new(&self.token.as_ref()?.0))
+    }
+
     /// Reads the fields that decide; unknown ones are passed over, as Discord adds some at any time.
     ///
     /// # Errors
@@ -123,8 +133,16 @@ impl<'a> Interaction<'a> {
         let id = envelope.id.parse().map_err(|_| InteractionError::Id)?;
         let kind = Kind::from_type(envelope.kind);
         let name = envelope.data.and_then(Data::into_name);
-        let guild = envelope.guild_id.and_then(|guild| guild.parse().ok());
-        Ok(Self { id, kind, name, guild, has_message: envelope.message.is_some() })
+        let snowflake = |text: Option<Text<'a>>| text.and_then(|text| text.0.parse().ok());
+        Ok(Self {
+            id,
+            kind,
+            name,
+            guild: snowflake(envelope.guild_id),
+            has_message: envelope.message.is_some(),
+            application: snowflake(envelope.application_id),
+            token: envelope.token,
+        })
     }
 }
 
@@ -162,24 +180,41 @@ struct Envelope<'a> {
     #[serde(borrow)]
     data: Option<Data<'a>>,
     #[serde(borrow)]
-    guild_id: Option<Cow<'a, str>>,
+    guild_id: Option<Text<'a>>,
     message: Option<IgnoredAny>,
+    #[serde(borrow)]
+    application_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    token: Option<RawToken<'a>>,
+}
+
+/// Borrowed, wherever it has no escapes; serde would copy a `Cow` inside an `Option`.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A token as it came. Every interaction has one, few are deferred: it is copied for those alone.
+#[derive(Deserialize)]
+struct RawToken<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl fmt::Debug for RawToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RawToken(…)")
+    }
 }
 
 #[derive(Deserialize)]
 struct Data<'a> {
     #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
+    name: Option<Text<'a>>,
     #[serde(borrow)]
-    custom_id: Option<Cow<'a, str>>,
+    custom_id: Option<Text<'a>>,
     #[serde(borrow, default)]
     options: FirstOption<'a>,
 }
 
 impl<'a> Data<'a> {
     fn into_name(self) -> Option<Cow<'a, str>> {
-        let Some(command) = self.name else { return self.custom_id };
-        let mut name = command;
+        let Some(Text(mut name)) = self.name else { return self.custom_id.map(|Text(id)| id) };
         let mut next = self.options.0;
         while let Some(option) = next {
             if option.kind != SUBCOMMAND && option.kind != SUBCOMMAND_GROUP {
@@ -288,6 +323,9 @@ mod tests {
     #[case::id_not_a_snowflake(r#"{"id":"one","type":1}"#)]
     #[case::trailing_junk(r#"{"id":"1","type":1}x"#)]
     #[case::second_object(r#"{"id":"1","type":1}{}"#)]
+    #[case::token_as_number(r#"{"id":"1","type":1,"token":7}"#)]
+    #[case::token_twice(r#"{"id":"1","type":1,"token":"a","token":"b"}"#)]
+    #[case::application_as_number(r#"{"id":"1","type":1,"application_id":7}"#)]
     #[case::cut_off(r#"{"id":"1","type":1"#)]
     fn anything_else_is_refused(#[case] body: &str) {
         assert!(parse(body).is_err());
@@ -295,12 +333,50 @@ mod tests {
 
     #[test]
     fn a_refusal_repeats_nothing_of_the_body() {
-        for body in [r#"{"id":"1","type":2,"data":"TOKEN"}"#, r#"{"id":"1","type":"TOKEN"}"#, r#"{"TOKEN"}"#]
-        {
+        for body in [
+            r#"{"id":"1","type":2,"data":"TOKEN"}"#,
+            r#"{"id":"1","type":"TOKEN"}"#,
+            r#"{"TOKEN"}"#,
+            r#"{"id":"1","type":1,"token":["TOKEN"]}"#,
+            r#"{"id":"1","type":1,"token":"TOKEN","token":"TOKEN"}"#,
+            r#"{"id":"1","type":1,"token":"TOKEN","application_id":{"TOKEN":"TOKEN"}}"#,
+            r#"{"id":"1","type":1,"token":"TOKEN\x"}"#,
+            r#"{"id":"1","token":"TOKEN"}"#,
+        ] {
             let text = parse(body).unwrap_err().to_string();
             assert!(!text.contains("TOKEN"), "{text}");
         }
         assert!(parse("{}").unwrap_err().to_string().contains("missing field `id`"));
+    }
+
+    #[rstest]
+    #[case::both(r#","application_id":"7","token":"aW50ZXJhY3Rpb24_-.="}"#, Some((7, "aW50ZXJhY3Rpb24_-.=")))]
+    #[case::escapes(r#","application_id":"\u0037","token":"\u0061b"}"#, Some((7, "ab")))]
+    #[case::no_application(r#","token":"ab"}"#, None)]
+    #[case::no_token(r#","application_id":"7"}"#, None)]
+    #[case::null(r#","application_id":null,"token":null}"#, None)]
+    #[case::no_snowflake(r#","application_id":"seven","token":"ab"}"#, None)]
+    #[case::empty(r#","application_id":"7","token":""}"#, None)]
+    #[case::another_path(r#","application_id":"7","token":"../../users"}"#, None)]
+    #[case::parent_folder(r#","application_id":"7","token":".."}"#, None)]
+    fn what_a_late_answer_takes_is_kept_if_it_will_do(
+        #[case] rest: &str,
+        #[case] expected: Option<(u64, &str)>,
+    ) {
+        let body = format!(r#"{{"id":"1","type":1{rest}"#);
+        let credentials = parse(&body).unwrap().credentials();
+        let found = credentials.as_ref().map(|(application, token)| (*application, token.expose()));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn nothing_is_copied_and_the_token_shows_nowhere() {
+        let body = r#"{"id":"1","type":3,"data":{"custom_id":"x"},"application_id":"7","token":"TOKEN"}"#;
+        let interaction = parse(body).unwrap();
+        assert!(matches!(interaction.name, Some(Cow::Borrowed("x"))));
+        assert!(matches!(interaction.token, Some(RawToken(Cow::Borrowed("TOKEN")))));
+        let shown = format!("{interaction:?} {:?}", interaction.credentials());
+        assert!(shown.contains("application: Some(7)") && !shown.contains("TOKEN"), "{shown}");
     }
 
     #[test]

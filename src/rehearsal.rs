@@ -1,6 +1,7 @@
 //! Discord's part, played on one machine: for `send`, `demo`, the tests and the benchmarks.
 
 pub mod payload;
+pub mod rest;
 pub mod sample;
 pub mod signer;
 pub mod stand_in;

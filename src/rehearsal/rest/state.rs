@@ -75,13 +75,11 @@ impl State {
         let callback = Post::read("application/json", &Bytes::copy_from_slice(callback));
         let (Some(token), Ok(callback)) = (text(&interaction, "token"), callback) else { return false };
         let answered = self.change(token, |conversation, moment| conversation.answer(callback, moment));
-        self.changed.notify_waiters();
         answered.is_some_and(|answered| answered.is_ok())
     }
 
     pub(super) fn expire(&self, token: &str) {
         self.change(token, |conversation, _| conversation.end());
-        self.changed.notify_waiters();
     }
 
     pub(super) fn view(&self, token: &str) -> Option<View> {
@@ -190,7 +188,10 @@ impl State {
         let mut known = self.known();
         let Known { conversations, last_id, .. } = &mut *known;
         let mut moment = Moment { now, unix_seconds, race: self.script.race, last_id };
-        conversations.get_mut(token).map(|conversation| change(conversation, &mut moment))
+        let changed = conversations.get_mut(token).map(|conversation| change(conversation, &mut moment));
+        drop(known);
+        self.changed.notify_waiters();
+        changed
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -308,12 +308,15 @@ async fn what_discord_would_not_take_is_no_answer(#[case] interaction: &[u8], #[
 
 #[tokio::test]
 async fn what_is_waited_for_is_seen() {
-    let (api, caller) = started(Script::default(), COMMAND, DEFERRED).await;
+    let script = Script::default().faults(|_| Some(Fault::Slow(Duration::from_millis(50))));
+    let (api, caller) = started(script, COMMAND, DEFERRED).await;
     let call = tokio::spawn(async move { caller.patch(TEXT).await.status });
+    timeout(LONG, api.until(|api| api.count(|_| true) == 1)).await.unwrap();
     timeout(LONG, api.until(|api| api.loading() == 0)).await.unwrap();
-    assert_eq!(call.await.unwrap(), 200);
     timeout(LONG, api.until(|api| api.count(|call| call.status.is_some()) == 1)).await.unwrap();
+    assert_eq!(call.await.unwrap(), 200);
     let other = br#"{"id":"2","application_id":"2","token":"other","type":2}"#;
+    assert!(api.sent(other));
     let answered = async { assert!(api.answered(other, DEFERRED)) };
     timeout(LONG, async { tokio::join!(api.until(|api| api.loading() == 1), answered) }).await.unwrap();
 }

@@ -14,6 +14,8 @@ pub use form::FormError;
 const LARGE_FORM: usize = 150_000;
 /// Source: Discord's documentation, "Create Message".
 const MAX_FILES: usize = 10;
+/// The content type of an answer with files.
+const FORM: &str = "multipart/form-data";
 
 /// What a sound answer was found to be.
 #[derive(Debug)]
@@ -53,19 +55,45 @@ pub enum AnswerError {
 ///
 /// An [`AnswerError`] that tells the bot's author what to change.
 pub fn check(content_type: &str, body: &Bytes, question: Question) -> Result<Checked, AnswerError> {
-    let (essence, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
-    match essence.trim().to_ascii_lowercase().as_str() {
+    let (essence, parameters) = parted(content_type);
+    match essence.as_str() {
         "application/json" => {
             let callback::Checked { callback, broken_limits, .. } = callback::check(body, question)?;
             Ok(Checked { callback, files: 0, broken_limits, doubt: None })
         }
-        "multipart/form-data" if question.kind != Kind::Ping => check_form(parameters, body, question),
+        FORM if question.kind != Kind::Ping => check_form(parameters, body, question),
         "" => Err(AnswerError::ContentType("missing".to_owned())),
         _ => {
             let shown: String = content_type.trim().chars().take(100).collect();
             Err(AnswerError::ContentType(shown.escape_debug().to_string()))
         }
     }
+}
+
+/// An answer that was checked, with another text in the place of its callback: files stay as they came. Its content
+/// type stays too.
+///
+/// # Errors
+///
+/// What `change` makes of the callback, or as [`check`].
+pub(super) fn with_payload<E: From<AnswerError>>(
+    content_type: &str,
+    body: &Bytes,
+    change: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+) -> Result<Bytes, E> {
+    let (essence, parameters) = parted(content_type);
+    if essence != FORM {
+        return change(body).map(Bytes::from);
+    }
+    let form = Form::read(parameters, body).map_err(AnswerError::from)?;
+    let payload = change(&form.payload)?;
+    Ok(form.with_payload(&payload))
+}
+
+/// A content type, and its parameters.
+fn parted(content_type: &str) -> (String, &str) {
+    let (essence, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
+    (essence.trim().to_ascii_lowercase(), parameters)
 }
 
 fn check_form(parameters: &str, body: &Bytes, question: Question) -> Result<Checked, AnswerError> {

@@ -10,7 +10,7 @@ use super::describe;
 use super::interaction::Kind;
 
 /// `flags`: only the user who started the interaction sees the message.
-const EPHEMERAL: u64 = 1 << 6;
+pub(super) const EPHEMERAL: u64 = 1 << 6;
 
 /// The type of an answer.
 ///

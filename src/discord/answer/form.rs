@@ -3,8 +3,9 @@
 use std::convert::Infallible;
 use std::future;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{FutureExt, stream};
+use http::{HeaderMap, HeaderName};
 use multer::{Error as Malformed, Field, Multipart};
 use thiserror::Error;
 
@@ -26,6 +27,15 @@ pub(super) struct Form {
     pub(super) files: usize,
     /// Every n for which there is a part `files[n]`.
     pub(super) numbers: Vec<u64>,
+    boundary: String,
+    /// All but `payload_json`.
+    others: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    headers: HeaderMap,
+    content: Bytes,
 }
 
 /// Why a form does not do.
@@ -59,8 +69,35 @@ impl Form {
     pub(super) fn read(parameters: &str, body: &Bytes) -> Result<Self, FormError> {
         let boundary = boundary(parameters).ok_or(FormError::NoBoundary)?;
         let whole = stream::once(future::ready(Ok::<_, Infallible>(body.clone())));
+        let parts = Multipart::new(whole, boundary.clone());
         // All of it is in memory: nothing is ever waited for.
-        walk(Multipart::new(whole, boundary)).now_or_never().unwrap_or(Err(FormError::Broken(1)))
+        let form = walk(parts).now_or_never().unwrap_or(Err(FormError::Broken(1)))?;
+        Ok(Self { boundary, ..form })
+    }
+
+    /// The form with this JSON in the part `payload_json`, the others as they came behind it.
+    ///
+    /// The boundary stays: no part's content holds it after a line's end, and neither does any JSON.
+    pub(super) fn with_payload(&self, payload: &[u8]) -> Bytes {
+        let mut form = BytesMut::new();
+        let mut part = |head: &[u8], content: &[u8]| {
+            form.reserve(self.boundary.len() + head.len() + content.len() + 8);
+            for piece in [b"--", self.boundary.as_bytes(), b"\r\n", head, b"\r\n", content, b"\r\n"] {
+                form.put_slice(piece);
+            }
+        };
+        let head = format!(
+            "Content-Disposition: form-data; name=\"{PAYLOAD}\"\r\nContent-Type: application/json\r\n"
+        );
+        part(head.as_bytes(), payload);
+        for Part { headers, content } in &self.others {
+            let lines = headers
+                .iter()
+                .map(|(name, value)| [titled(name).as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+            part(&lines.collect::<Vec<_>>().concat(), content);
+        }
+        form.put_slice(format!("--{}--\r\n", self.boundary).as_bytes());
+        form.freeze()
     }
 }
 
@@ -89,8 +126,7 @@ async fn walk(mut parts: Multipart<'_>) -> Result<Form, FormError> {
         }
         let name = part.name().unwrap_or_default().to_owned();
         if name == PAYLOAD {
-            let content = part.bytes().await.map_err(|_| FormError::Broken(nth))?;
-            if payload.replace(content).is_some() {
+            if payload.replace(content(part).await.ok_or(FormError::Broken(nth))?).is_some() {
                 return Err(FormError::TwoPayloads);
             }
             continue;
@@ -100,9 +136,29 @@ async fn walk(mut parts: Multipart<'_>) -> Result<Form, FormError> {
         form.numbers.extend(number);
         form.files += usize::from(number.is_some() || part.file_name().is_some());
         names.push(name);
+        let headers = part.headers().clone();
+        form.others.push(Part { headers, content: content(part).await.ok_or(FormError::Broken(nth))? });
     }
     form.payload = payload.ok_or_else(|| FormError::NoPayload(listed(&names)))?;
     Ok(form)
+}
+
+/// A part's content, without a copy: as all of the form is there, it comes in one piece.
+async fn content(mut part: Field<'_>) -> Option<Bytes> {
+    let mut content = Bytes::new();
+    while let Some(piece) = part.chunk().await.ok()? {
+        content = if content.is_empty() { piece } else { [content, piece].concat().into() };
+    }
+    Some(content)
+}
+
+/// A header's name as most programs write it: not everybody who reads forms knows that case does not matter.
+fn titled(name: &HeaderName) -> String {
+    let word = |word: &str| {
+        let (first, rest) = word.split_at_checked(1).unwrap_or_default();
+        first.to_ascii_uppercase() + rest
+    };
+    name.as_str().split('-').map(word).collect::<Vec<_>>().join("-")
 }
 
 fn size_of_headers(part: &Field<'_>) -> usize {

@@ -24,8 +24,10 @@ pub enum Outcome {
     HandlerAnswersItself,
     /// The handler could not be reached, or its answer was of no use.
     Failed,
-    /// The handler did not answer in time.
+    /// The handler did not answer in time, and the user is told so, or nothing.
     Late,
+    /// The handler did not answer in time; its answer will follow.
+    Deferred,
     /// It came again, and got the first one's answer.
     Duplicate,
 }
@@ -40,6 +42,7 @@ impl Outcome {
             Self::HandlerAnswersItself => "handler_answers_itself",
             Self::Failed => "failed",
             Self::Late => "late",
+            Self::Deferred => "deferred",
             Self::Duplicate => "duplicate",
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 /// So many units, shared by all who take from it.
@@ -84,6 +85,22 @@ impl Reservation {
             self.units += units;
         }
         grown
+    }
+}
+
+impl Reservation {
+    /// The same bytes, with this reservation beside them until the last copy goes.
+    pub fn hold(self, bytes: Bytes) -> Bytes {
+        struct Held {
+            bytes: Bytes,
+            _reservation: Reservation,
+        }
+        impl AsRef<[u8]> for Held {
+            fn as_ref(&self) -> &[u8] {
+                &self.bytes
+            }
+        }
+        Bytes::from_owner(Held { bytes, _reservation: self })
     }
 }
 

@@ -16,10 +16,12 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::delivery::Delivery;
 use crate::discord::signature;
 use crate::gateway::{self, Gateway, Snapshot};
 use crate::logging::{Flood, LogLevel};
 use crate::metrics::Metrics;
+use crate::outbox::Outbox;
 use crate::server::tls::{ServerTls, TlsError};
 use crate::server::{BindError, Pulse, Server, Shared};
 use crate::systemd::Sockets;
@@ -28,6 +30,9 @@ use state::StateLock;
 
 /// Time between two rounds of letting go of what is old.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// At a stop, for late answers that are on their way to Discord.
+const LAST_DELIVERIES: Duration = Duration::from_secs(3);
 
 /// All that a config asks for, built but not in use: what `check` looks at, and what `serve` runs.
 pub struct Build {
@@ -76,6 +81,8 @@ pub struct Daemon {
     config: Config,
     gateway: Arc<Gateway>,
     server: Server,
+    outbox: Outbox,
+    delivery: Delivery,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     tls: Option<ServerTls>,
@@ -111,7 +118,21 @@ impl Daemon {
     pub fn bind(config: Config, sockets: Sockets, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let Build { snapshot, tls } = Build::new(&config, None, &*clock)?.complete(&config, &*clock)?;
         let (metrics, flood) = (Arc::new(Metrics::default()), Arc::new(Flood::default()));
-        let gateway = Gateway::new(snapshot, Arc::clone(&clock), Arc::clone(&metrics), Arc::clone(&flood));
+        let (outbox, dues) = Outbox::new(Arc::clone(&clock), Arc::clone(&metrics));
+        let delivery = Delivery::new(
+            &config.discord.api,
+            outbox.clone(),
+            dues,
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+        );
+        let gateway = Gateway::new(
+            snapshot,
+            outbox.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+            Arc::clone(&flood),
+        );
         let shared = Shared {
             gateway: Arc::clone(&gateway),
             clock: Arc::clone(&clock),
@@ -121,7 +142,7 @@ impl Daemon {
         let server = Server::bind(&config.listen, sockets, shared)?;
         server.tls().replace(tls.as_ref());
         let state = StateLock::take(&config.state_dir);
-        Ok(Self { config, gateway, server, clock, metrics, tls, state })
+        Ok(Self { config, gateway, server, outbox, delivery, clock, metrics, tls, state })
     }
 
     /// What reads the config `file` anew while the daemon runs.
@@ -178,9 +199,9 @@ impl Daemon {
         announce_apps(&self.gateway.snapshot());
     }
 
-    /// Serves until `stop` is true, then finishes what is in flight.
+    /// Serves until `stop` is true, then finishes what is in flight: what is deferred too, as far as it can.
     pub async fn run(self, stop: watch::Receiver<bool>) {
-        let gateway = self.gateway;
+        let Self { gateway, server, outbox, delivery, state, .. } = self;
         let tidying = async {
             loop {
                 tokio::time::sleep(TIDY_INTERVAL).await;
@@ -188,11 +209,31 @@ impl Daemon {
             }
         };
         tokio::select! {
-            () = self.server.run(stop) => {}
+            () = serve(&gateway, server, &outbox, stop) => {}
             () = tidying => {}
-            () = self.state.hold() => {}
+            () = delivery.run() => {}
+            () = state.hold(&outbox) => {}
         }
     }
+}
+
+async fn serve(gateway: &Gateway, server: Server, outbox: &Outbox, mut stop: watch::Receiver<bool>) {
+    let (close, closed) = watch::channel(false);
+    let stopping = async {
+        // Its sender may be gone: a stop too.
+        _ = stop.wait_for(|stop| *stop).await;
+        // New interactions are still served, by this process: the next one takes over as soon as no handler is
+        // waited for.
+        let patience = gateway.snapshot().limits().drain_timeout;
+        _ = tokio::time::timeout(patience, outbox.none_waits()).await;
+        close.send_replace(true);
+    };
+    tokio::join!(server.run(closed), stopping);
+    outbox.give_all_up();
+    if tokio::time::timeout(LAST_DELIVERIES, outbox.all_delivered()).await.is_err() {
+        warn!("stopping with late answers that are not delivered: the next start goes on with them");
+    }
+    outbox.close().await;
 }
 
 fn announce_tls(tls: Option<&ServerTls>) {
@@ -204,7 +245,7 @@ fn announce_tls(tls: Option<&ServerTls>) {
 
 fn announce_apps(snapshot: &Snapshot) {
     for (path, app) in snapshot.apps() {
-        let within = humantime::format_duration(app.answer_within);
+        let within = humantime::format_duration(app.deadline.answer_within);
         info!(app = &*app.name, "POST {path} goes to {}, answered within {within}", app.handler);
     }
 }

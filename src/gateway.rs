@@ -2,6 +2,7 @@
 
 mod answer;
 mod call;
+mod deferral;
 mod framing;
 mod intake;
 mod refusal;
@@ -29,11 +30,13 @@ use crate::discord::interaction::{Interaction, Kind};
 use crate::discord::signature::{SignatureHeaders, UnverifiedBody, VerifiedBody};
 use crate::logging::{self, Flood, Refused};
 use crate::metrics::{self, Metrics, Reason};
+use crate::outbox::Outbox;
 use call::Call;
+pub use call::Receipt;
 pub use refusal::{Failure, Refusal};
 use replay::{Admission, InteractionKey, ReplayGuard};
 pub use reply::Reply;
-pub use snapshot::{App, Bounds, BuildError, Choice, Snapshot, Target};
+pub use snapshot::{App, Bounds, BuildError, Choice, Deadline, Snapshot, Target};
 use trace::Trace;
 
 /// Answers requests, each by the same path.
@@ -42,9 +45,18 @@ pub struct Gateway {
     snapshot: ArcSwap<Snapshot>,
     bounds: Bounds,
     guard: ReplayGuard,
+    outbox: Outbox,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     flood: Arc<Flood>,
+}
+
+/// An answer for the client.
+pub struct Handled {
+    /// What is to be sent.
+    pub response: Response<Full<Bytes>>,
+    /// Where it matters whether it is.
+    pub receipt: Option<Receipt>,
 }
 
 /// How a request came.
@@ -68,12 +80,21 @@ impl Gateway {
     /// A gateway for what `snapshot` says.
     pub fn new(
         snapshot: Snapshot,
+        outbox: Outbox,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         flood: Arc<Flood>,
     ) -> Arc<Self> {
         let (bounds, guard) = (snapshot.bounds().clone(), ReplayGuard::new(Arc::clone(&metrics)));
-        Arc::new(Self { snapshot: ArcSwap::from_pointee(snapshot), bounds, guard, clock, metrics, flood })
+        Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            bounds,
+            guard,
+            outbox,
+            clock,
+            metrics,
+            flood,
+        })
     }
 
     /// What is in force.
@@ -89,24 +110,20 @@ impl Gateway {
     }
 
     /// Answers one request, whatever it is. A panic in here costs this request alone.
-    pub async fn handle(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        arrival: Arrival,
-    ) -> Response<Full<Bytes>> {
+    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, arrival: Arrival) -> Handled {
         let client = intake::client(request.headers(), arrival.peer);
         let path = request.uri().path().to_owned();
         let has_body = !request.body().is_end_stream();
         let answer = AssertUnwindSafe(self.answer(request, arrival, client)).catch_unwind().await;
         match answer.unwrap_or(Err(Refusal::Panicked)) {
-            Ok(reply) => reply.to_response(),
+            Ok((reply, receipt)) => Handled { response: reply.to_response(), receipt },
             Err(refusal) => {
                 self.note(&refusal, client, &path);
                 let mut response = refusal.to_response();
                 if refusal.ends_connection(has_body) {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                response
+                Handled { response, receipt: None }
             }
         }
     }
@@ -117,7 +134,7 @@ impl Gateway {
         request: Request<Incoming>,
         arrival: Arrival,
         client: IpAddr,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<(Reply, Option<Receipt>), Refusal> {
         let snapshot = self.snapshot();
         let (head, body) = request.into_parts();
         framing::require_sound(&head)?;
@@ -138,23 +155,25 @@ impl Gateway {
         let mut record =
             Record::new(Arc::clone(&app.name), &interaction, trace.id(), client, arrival.first_byte);
         if interaction.kind == Kind::Ping {
-            return Ok(self.conclude(&record, Outcome::Pong, Reply::pong(), None));
+            return Ok((self.conclude(&record, Outcome::Pong, Reply::pong(), None), None));
         }
         let replay = snapshot.replay();
         let key = replay.enabled.then(|| InteractionKey::new(&app.public_key, interaction.id));
         let call = match self.admit(key, body.unix_seconds(), replay.window) {
             Admission::Spent => return Err(Refusal::Replayed),
             Admission::Again(call) => {
+                let receipt = call.receipt();
                 let reply = call.reply().await;
-                return Ok(self.conclude(&record, Outcome::Duplicate, reply, None));
+                return Ok((self.conclude(&record, Outcome::Duplicate, reply, None), Some(receipt)));
             }
             Admission::First(call) => call,
         };
         let choice = app.choose(&interaction);
         record.route = choice.route;
         let (question, app) = (interaction.question(), Arc::clone(app));
-        let answer_within = arrival.answer_within(choice.answer_within);
-        let job = call::Job { question, app, record, key, answer_within };
+        let answer_within = arrival.answer_within(choice.deadline.answer_within);
+        let job = call::Job { question, app, record, key, answer_within, deadline: choice.deadline };
+        let receipt = call.receipt();
         match choice.target {
             Target::Reply(reply) => self.reply(&call, &job, reply),
             Target::Handler(handler) => {
@@ -164,7 +183,7 @@ impl Gateway {
                 self.start(&call, job, handler, forwarding)?;
             }
         }
-        Ok(call.reply().await)
+        Ok((call.reply().await, Some(receipt)))
     }
 
     fn verify(&self, body: UnverifiedBody, app: &App) -> Result<VerifiedBody, Refusal> {

@@ -116,6 +116,22 @@ fn ours(level: Level) -> Targets {
     Targets::new().with_target(env!("CARGO_CRATE_NAME"), LevelFilter::from_level(level))
 }
 
+/// A line of what comes after an interaction's own.
+macro_rules! late {
+    ($level:ident, $record:expr, $elapsed:expr, $($message:tt)+) => {
+        $level!(
+            app = &*$record.app,
+            id = $record.id,
+            kind = $record.kind.as_str(),
+            name = $record.name.as_deref().map(tracing::field::debug),
+            handler = $record.replica.as_deref(),
+            ms = milliseconds($elapsed),
+            trace = format_args!("{:032x}", $record.trace),
+            $($message)+
+        )
+    };
+}
+
 /// The one line of an interaction.
 pub fn interaction(record: &Record, end: &End) {
     macro_rules! line {
@@ -148,21 +164,64 @@ pub fn interaction(record: &Record, end: &End) {
         (Outcome::Duplicate, _) => line!(info, "duplicate got the first one's answer"),
         (Outcome::Failed, why) => line!(warn, "handler failed: {}", why.unwrap_or_default()),
         (Outcome::Late, why) => line!(warn, "handler is late: {}", why.unwrap_or_default()),
+        (Outcome::Deferred, None) => line!(info, "interaction deferred, its handler needs longer"),
+        (Outcome::Deferred, Some(doubt)) => line!(info, "interaction deferred, but {doubt}"),
     }
 }
 
 /// The line of a handler that ended after Discord had been answered without it.
-pub fn late_end(record: &Record, elapsed: std::time::Duration, what: &str) {
-    warn!(
-        app = &*record.app,
-        id = record.id,
-        kind = record.kind.as_str(),
-        name = record.name.as_deref().map(tracing::field::debug),
-        handler = record.replica.as_deref(),
-        ms = milliseconds(elapsed),
-        trace = format_args!("{:032x}", record.trace),
-        "handler ended too late for Discord: {what}"
+pub fn ended_in_vain(record: &Record, elapsed: std::time::Duration, what: &str) {
+    late!(warn, record, elapsed, "handler ended too late for Discord: {what}");
+}
+
+/// The line of a handler that ended after a deferral; what follows has a line of its own.
+pub fn late(record: &Record, elapsed: std::time::Duration, what: &str) {
+    late!(debug, record, elapsed, "{what}");
+}
+
+/// The line of a late answer that is not what its author will have meant.
+pub fn late_warning(record: &Record, elapsed: std::time::Duration, note: &str) {
+    late!(warn, record, elapsed, "handler answered late, but {note}");
+}
+
+/// The line of a handler that has no answer after a deferral.
+pub fn late_failure(record: &Record, elapsed: std::time::Duration, why: &str) {
+    late!(
+        warn,
+        record,
+        elapsed,
+        "handler failed after its deferral, so the user gets the fallback text: {why}"
     );
+}
+
+/// The line of a deferred interaction's end.
+pub fn delivered(line: &Delivered<'_>) {
+    let Delivered { app, id, route, result, age, is_trouble, text } = *line;
+    let ms = milliseconds(age);
+    if is_trouble {
+        warn!(app, id, route, outcome = result, ms, "{text}");
+    } else {
+        info!(app, id, route, outcome = result, ms, "{text}");
+    }
+}
+
+/// What is said of a deferred interaction's end.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivered<'a> {
+    /// The application's name in the config.
+    pub app: &'a str,
+    /// The interaction's snowflake.
+    pub id: u64,
+    /// The route that it took, if it took one.
+    pub route: Option<&'a str>,
+    /// A word for what became of it.
+    pub result: &'static str,
+    /// Since the interaction's arrival.
+    pub age: std::time::Duration,
+    /// Whether somebody should look into it.
+    pub is_trouble: bool,
+    /// What became of it, in a sentence.
+    pub text: &'a str,
 }
 
 /// The line of a request that was refused; a flood of them is summed up. `path` may be anything a stranger sent.

@@ -16,6 +16,9 @@ use prometheus_client::registry::{Registry, Unit};
 const SECONDS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 2.2, 2.5, 3.0, 10.0];
 
+/// Bounds of the buckets of late answers' times, in seconds, up to a token's end.
+const LATE_SECONDS: [f64; 10] = [2.5, 3.0, 4.0, 6.0, 10.0, 30.0, 60.0, 180.0, 600.0, 900.0];
+
 /// Bounds of the buckets of verification times, in seconds.
 const VERIFICATION_SECONDS: [f64; 6] = [0.000_02, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.01];
 
@@ -43,7 +46,37 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
-/// The label of [`Metrics::reloads`].
+/// The labels of [`Metrics::deferrals`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Deferral {
+    /// The application's name in the config.
+    pub app: Arc<str>,
+    /// Whether its record was on disk by then: `yes` or `no`.
+    pub durable: &'static str,
+}
+
+impl EncodeLabelSet for Deferral {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        [("app", &*self.app), ("durable", self.durable)].encode(encoder)
+    }
+}
+
+/// The labels of [`Metrics::late_answers`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LateAnswer {
+    /// The application's name in the config.
+    pub app: Arc<str>,
+    /// A word for what became of it.
+    pub result: &'static str,
+}
+
+impl EncodeLabelSet for LateAnswer {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        [("app", &*self.app), ("result", self.result)].encode(encoder)
+    }
+}
+
+/// The label of [`Metrics::reloads`] and [`Metrics::discord_requests`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Outcome {
     /// A word for what became of it.
@@ -83,6 +116,19 @@ pub struct Metrics {
     pub accept_errors: Counter,
     /// Interaction ids that the replay guard had to forget too early, for want of room.
     pub replay_forgotten: Counter,
+    /// Deferrals that Discord was sent.
+    pub deferrals: Family<Deferral, Counter>,
+    /// Ends of deferred interactions, by what became of them.
+    pub late_answers: Family<LateAnswer, Counter>,
+    /// From a deferred interaction's arrival to its end.
+    pub late_answer_seconds: Family<App, Histogram, fn() -> Histogram>,
+    /// Requests to Discord's REST API, by what came of them.
+    pub discord_requests: Family<Outcome, Counter>,
+    /// Deferred interactions that have not come to their end yet.
+    pub outbox_entries: Gauge,
+    /// Deferred interactions in the store that did not go on as they were at a start, by why: their token was over, or
+    /// they were damaged.
+    pub outbox_lost: Family<Reason, Counter>,
     /// Times that the config file was read anew, by what became of it.
     pub reloads: Family<Outcome, Counter>,
 }
@@ -101,6 +147,12 @@ impl Default for Metrics {
             connection_faults: Family::default(),
             accept_errors: Counter::default(),
             replay_forgotten: Counter::default(),
+            deferrals: Family::default(),
+            late_answers: Family::default(),
+            late_answer_seconds: Family::new_with_constructor(|| Histogram::new(LATE_SECONDS)),
+            discord_requests: Family::default(),
+            outbox_entries: Gauge::default(),
+            outbox_lost: Family::default(),
             reloads: Family::default(),
         };
         metrics.register();
@@ -135,6 +187,22 @@ impl Metrics {
             "replay_forgotten",
             "Ids forgotten for want of room",
             self.replay_forgotten.clone(),
+        );
+        registry.register("deferrals", "Deferrals by whether they were on disk", self.deferrals.clone());
+        registry.register("late_answers", "Ends of deferred interactions", self.late_answers.clone());
+        let help = "Arrival of a deferred interaction to its end";
+        registry.register_with_unit("late_answer", help, Unit::Seconds, self.late_answer_seconds.clone());
+        let help = "Requests to Discord's REST API by outcome";
+        registry.register("discord_requests", help, self.discord_requests.clone());
+        registry.register(
+            "outbox_entries",
+            "Deferred interactions not ended yet",
+            self.outbox_entries.clone(),
+        );
+        registry.register(
+            "outbox_lost",
+            "Deferred interactions that a start found too late or damaged",
+            self.outbox_lost.clone(),
         );
         registry.register("reloads", "Config files read anew", self.reloads.clone());
     }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::Value;
@@ -13,10 +14,14 @@ use crate::daemon::Daemon;
 use crate::daemon::lifecycle::Lifecycle;
 use crate::discord::signature;
 use crate::rehearsal::payload::CommandOption;
-use crate::rehearsal::sample::Sample;
+use crate::rehearsal::rest::{Api, View};
+use crate::rehearsal::sample::{self, Sample};
 use crate::rehearsal::stand_in::Signed;
 use crate::rehearsal::{Author, Exchange, Expectation, Payload, Signer, StandIn, Verdict};
 use crate::systemd::Sockets;
+
+/// For a late answer to come.
+const LATE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
@@ -35,6 +40,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 /// What the demo plays with: a daemon, a handler behind it, and Discord in front of it.
 struct Stage {
     stand_in: StandIn,
+    api: Api,
     author: Author,
     url: String,
     all_is_well: bool,
@@ -47,7 +53,9 @@ async fn play(options: &Options) -> anyhow::Result<ExitCode> {
     // First, so that nothing is left behind however it ends.
     let mut lifecycle = Lifecycle::start()?;
     let folder = Folder::new()?;
-    let config = config(&signer, [&first, &second], &folder)?;
+    let api = Api::start(0).await.context("the stand-in for Discord's REST API cannot listen")?;
+    let api_address = api.address();
+    let config = config(&signer, [&first, &second], &api, &folder)?;
     let clock = Arc::new(SystemClock);
     let daemon = Daemon::bind(config, Sockets::default(), Arc::<SystemClock>::clone(&clock))?;
     let address = *daemon.addresses()?.first().context("no address is bound")?;
@@ -56,6 +64,7 @@ async fn play(options: &Options) -> anyhow::Result<ExitCode> {
 
     let mut stage = Stage {
         stand_in: StandIn::new(signer.clone(), clock)?,
+        api,
         author: Author::new(SystemClock.unix_time(), 0),
         url: format!("http://{address}/interactions"),
         all_is_well: true,
@@ -77,23 +86,26 @@ async fn play(options: &Options) -> anyhow::Result<ExitCode> {
         return Ok(if stage.all_is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     signer.save(&folder.key())?;
+    // `send` plays Discord from here on.
+    drop(stage);
     let program = std::env::args().next().unwrap_or_else(|| "shardless".to_owned());
     println!("\nStill serving, until Ctrl-C. From another terminal, play Discord yourself:\n");
-    println!(
-        "  {program} send {} --key {} --command roll --option sides=6",
-        stage.url,
-        folder.key().display()
-    );
+    let send = format!("  {program} send http://{address}/interactions --key {}", folder.key().display());
+    println!("{send} --command roll --option sides=6");
+    println!("{send} --command slow --api {}", api_address.port());
     lifecycle.asked_to_end().await;
     drop(handlers);
     Ok(ExitCode::SUCCESS)
 }
 
-fn config(signer: &Signer, handlers: [&Sample; 2], folder: &Folder) -> anyhow::Result<Config> {
+fn config(signer: &Signer, handlers: [&Sample; 2], api: &Api, folder: &Folder) -> anyhow::Result<Config> {
     let text = format!(
         r#"
 port = 0
 state_dir = {:?}
+
+[discord]
+api = "{}"
 
 [handlers.dice]
 urls = {:?}
@@ -108,6 +120,7 @@ command = "closed"
 reply = {{ type = 4, data = {{ content = "This command is closed.", flags = 64 }} }}
 "#,
         folder.0,
+        api.url(),
         handlers.map(Sample::url),
         signer.public_key(),
     );
@@ -135,8 +148,9 @@ impl Stage {
         self.show("a route with a ready reply", &closed, |answer| flags(answer) == 64).await?;
 
         let slow = self.author.command("slow", &[]);
-        self.show("the handler needs 4 s: error_message in time", &slow, |answer| flags(answer) == 64)
-            .await?;
+        let start = tokio::time::Instant::now();
+        let deferral = self.show("the handler needs 4 s", &slow, is_deferral).await?;
+        self.show_late(&slow, &deferral, start).await;
 
         let forged = self.author.command("roll", &[]);
         let signed = self.stand_in.sign(&forged).forge();
@@ -166,6 +180,19 @@ impl Stage {
         let back = "the sample handler cannot come back";
         let [first, second] = ports;
         Ok([Sample::start(first).await.context(back)?, Sample::start(second).await.context(back)?])
+    }
+
+    /// One line: what follows a deferral, and how long after the interaction.
+    async fn show_late(&mut self, payload: &Payload, deferral: &Exchange, start: tokio::time::Instant) {
+        let following = self.api.follow(&payload.body, &deferral.body);
+        let view = tokio::time::timeout(LATE, following).await.ok().flatten();
+        let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
+        let content = view.as_ref().and_then(View::last).map(|message| message.content.as_str());
+        let well = content == Some(sample::SLOW_ANSWER);
+        self.all_is_well &= well;
+        let mark = if well { '✔' } else { '✘' };
+        let content = content.unwrap_or("nothing came");
+        println!("{mark} {:<30} {milliseconds:>7.1} ms  then {content:?}  (delivered late)", "");
     }
 
     async fn show(
@@ -209,6 +236,7 @@ fn gist(exchange: &Exchange) -> String {
     let json: Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
     match json.pointer("/type").and_then(Value::as_u64) {
         Some(1) => "PONG".to_owned(),
+        Some(5) => "thinking…".to_owned(),
         Some(8) => {
             let choices = json.pointer("/data/choices").and_then(Value::as_array);
             format!("{} choices", choices.map_or(0, Vec::len))
@@ -216,6 +244,10 @@ fn gist(exchange: &Exchange) -> String {
         Some(_) => json.pointer("/data/content").map(Value::to_string).unwrap_or_default(),
         None => String::from_utf8_lossy(&exchange.body).trim().to_owned(),
     }
+}
+
+fn is_deferral(exchange: &Exchange) -> bool {
+    gist(exchange) == "thinking…"
 }
 
 fn flags(exchange: &Exchange) -> u64 {

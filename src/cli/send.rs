@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::builder::NonEmptyStringValueParser;
@@ -11,9 +12,11 @@ use clap::builder::NonEmptyStringValueParser;
 use super::{KEY_FILE, explain};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::discord::TOKEN_LIFETIME;
 use crate::discord::interaction::Interaction;
 use crate::pem;
 use crate::rehearsal::payload::CommandOption;
+use crate::rehearsal::rest::Api;
 use crate::rehearsal::signer::SignerError;
 use crate::rehearsal::stand_in::Signed;
 use crate::rehearsal::{Author, Exchange, Expectation, Payload, Signer, StandIn, Verdict};
@@ -68,6 +71,10 @@ pub(super) struct Options {
     /// For https: trust this certificate too, such as the daemon's self-signed.pem
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Play Discord's REST API too, on this port of 127.0.0.1, and show the answer that follows a deferral; for a daemon
+    /// whose discord.api is http://127.0.0.1:PORT/api/v10
+    #[arg(long, value_name = "PORT", conflicts_with_all = ["forge", "repeat"])]
+    api: Option<u16>,
     /// Sign wrongly, as Discord does from time to time; 401 is the right answer
     #[arg(long)]
     forge: bool,
@@ -137,7 +144,16 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let url =
         if options.url.contains("://") { options.url.clone() } else { format!("http://{}", options.url) };
     let runtime = super::runtime()?;
-    runtime.block_on(send(&stand_in, &url, &payload, &signed, expectation, options.repeat))
+    let sending = async {
+        let api = match options.api {
+            Some(port) => {
+                Some(Api::start(port).await.with_context(|| format!("cannot listen on port {port}"))?)
+            }
+            None => None,
+        };
+        send(&stand_in, &url, &payload, &signed, expectation, options.repeat, api.as_ref()).await
+    };
+    runtime.block_on(sending)
 }
 
 async fn send(
@@ -147,17 +163,27 @@ async fn send(
     signed: &Signed,
     expectation: Expectation,
     repeat: u32,
+    api: Option<&Api>,
 ) -> anyhow::Result<ExitCode> {
     let forged = if expectation == Expectation::Unauthorized { ", with a forged signature" } else { "" };
     println!("→ {}, {} bytes to {url}{forged}", payload.title, payload.body.len());
     let mut all_accepted = true;
     for _ in 0..repeat {
+        let start = Instant::now();
+        if let Some(api) = api {
+            api.sent(&payload.body);
+        }
         let exchange = stand_in.send(url, signed).await.with_context(|| format!("no answer from {url}"))?;
         show(&exchange);
         let verdict = Verdict::of(payload, expectation, &exchange);
         all_accepted &= verdict.is_accepted();
         match verdict {
-            Verdict::Accepted(what) => println!("✔ Discord would accept this answer: {what}"),
+            Verdict::Accepted(what) => {
+                println!("✔ Discord would accept this answer: {what}");
+                if let Some(api) = api {
+                    all_accepted &= show_late(api, payload, &exchange, start).await;
+                }
+            }
             Verdict::Refused(reasons) => {
                 for reason in reasons {
                     println!("✘ Discord would not accept this answer: {reason}");
@@ -168,10 +194,35 @@ async fn send(
     Ok(if all_accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What follows a deferral, for as long as Discord would take it. Whether it came, where it was to.
+async fn show_late(api: &Api, payload: &Payload, exchange: &Exchange, start: Instant) -> bool {
+    if !Verdict::is_deferral(exchange) {
+        return true;
+    }
+    println!("… waiting for the answer that follows, at {}", api.url());
+    let following = api.follow(&payload.body, &exchange.body);
+    let Ok(Some(view)) = tokio::time::timeout(TOKEN_LIFETIME, following).await else {
+        println!("✘ nothing followed: the token has expired");
+        return false;
+    };
+    let Some(message) = view.last() else { return false };
+    let to = if message.is_private() { ", for the user alone" } else { "" };
+    println!("← a message, {} after the interaction{to}", rounded(start.elapsed()));
+    println!("  {}", plain(&message.content));
+    for file in &message.attachments {
+        println!("  with {}, {} bytes", plain(&file.name), file.size);
+    }
+    true
+}
+
+/// To a tenth of a millisecond.
+fn rounded(time: Duration) -> humantime::FormattedDuration {
+    let tenths = u64::try_from(time.as_micros()).unwrap_or(u64::MAX) / 100;
+    humantime::format_duration(Duration::from_micros(tenths * 100))
+}
+
 fn show(exchange: &Exchange) {
-    let time = humantime::format_duration(std::time::Duration::from_micros(
-        u64::try_from(exchange.elapsed.as_micros()).unwrap_or(u64::MAX) / 100 * 100,
-    ));
+    let time = rounded(exchange.elapsed);
     println!("← {} {} in {time}", exchange.status, exchange.content_type.escape_debug());
     if exchange.body.is_empty() {
         return;
@@ -181,10 +232,13 @@ fn show(exchange: &Exchange) {
         Err(_) => String::from_utf8_lossy(&exchange.body).chars().take(SHOWN).collect::<String>(),
     };
     for line in text.lines() {
-        // What a server sends must not steer the terminal.
-        let plain: String = line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        println!("  {plain}");
+        println!("  {}", plain(line));
     }
+}
+
+/// What a server sends must not steer the terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn signer(key: Option<&Path>) -> anyhow::Result<Signer> {

@@ -14,8 +14,8 @@ use super::{Daemon, Reload};
 use crate::server::Pulse;
 use crate::systemd;
 
-/// What a stop may take beside the wait for what is in flight.
-const END: Duration = Duration::from_secs(5);
+/// What a stop may take beside two waits, for what is deferred and for what is in flight: the last deliveries.
+const END: Duration = Duration::from_secs(10);
 
 /// Owns the process's signals and what follows from them.
 pub struct Lifecycle {
@@ -71,7 +71,7 @@ impl Lifecycle {
             }
         }
         info!("stopping: finishing what is in flight; a second signal ends at once");
-        systemd::stopping(reload.drain_timeout() + END, "Finishing what is in flight");
+        systemd::stopping(2 * reload.drain_timeout() + END, "Finishing what is in flight");
         stop.send_replace(true);
         tokio::select! {
             ended = &mut work => {

@@ -96,6 +96,7 @@ impl Reload {
             ("`address`", old.listen.address != new.listen.address),
             ("`port`", old.listen.port != new.listen.port),
             ("`unix_socket`", old.listen.unix_socket != new.listen.unix_socket),
+            ("`discord.api`", old.discord.api != new.discord.api),
             (STATE_DIR, old.state_dir != new.state_dir),
             ("`log.format`", old.log.format != new.log.format),
         ];

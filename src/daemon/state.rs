@@ -9,6 +9,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::config::StateDir;
+use crate::outbox::Outbox;
 
 const LOCK: &str = "lock";
 /// Between two tries to get a lock that another process holds.
@@ -17,63 +18,76 @@ const WAIT: Duration = Duration::from_secs(1);
 /// The lock on `state_dir`, or the wait for it. Whoever does not hold it serves all the same.
 pub(super) enum StateLock {
     /// Held until the process ends, however it ends.
-    Held { _file: File },
+    Held { _file: File, folder: PathBuf },
     /// Another process has it.
     Waiting { file: File, folder: PathBuf },
-    /// There is no folder to lock.
-    Absent,
+    /// It cannot be had: why not, in words for the operator.
+    Failing { folder: PathBuf, why: String },
+    /// There is no place for state.
+    Nowhere,
 }
 
 impl StateLock {
     /// Tries to take it. What is in the way is said in the log.
     pub(super) fn take(state_dir: &StateDir) -> Self {
-        let Some(folder) = state_dir.path() else { return Self::Absent };
-        let file = match open(&folder) {
-            Ok(file) => file,
-            Err(error) => {
-                warn!(
-                    "cannot write into {}, the folder for state: {error}; shardless serves without it",
-                    folder.display()
-                );
-                return Self::Absent;
-            }
+        let Some(folder) = state_dir.path() else {
+            warn!("there is no folder for state, so a crash loses what is deferred: set `state_dir`");
+            return Self::Nowhere;
         };
-        let waiting = Self::Waiting { file, folder };
-        waiting.try_again(|folder, holder| {
-            warn!("{holder} holds {}, the folder for state: it is waited for, and requests are served meanwhile", folder.display());
-        })
+        let lock = Self::try_to_take(folder);
+        match &lock {
+            Self::Held { .. } | Self::Nowhere => {}
+            Self::Waiting { file, folder } => warn!(
+                "{} holds {}, the folder for state: it is waited for, and requests are served meanwhile",
+                holder(file),
+                folder.display()
+            ),
+            Self::Failing { why, .. } => warn!("{why}; shardless serves without it, and tries again"),
+        }
+        lock
     }
 
-    fn try_again(self, otherwise: impl FnOnce(&Path, &str)) -> Self {
-        let Self::Waiting { mut file, folder } = self else { return self };
+    fn try_to_take(folder: PathBuf) -> Self {
+        let why = |what, error| format!("cannot {what} {}, the folder for state: {error}", folder.display());
+        let file = match open(&folder) {
+            Ok(file) => file,
+            Err(error) => return Self::Failing { why: why("write into", error), folder },
+        };
         match file.try_lock() {
             Ok(()) => {
                 // For people who look: the lock itself goes with the process.
-                _ = sign(&mut file);
-                return Self::Held { _file: file };
+                _ = sign(&file);
+                Self::Held { _file: file, folder }
             }
-            Err(TryLockError::WouldBlock) => otherwise(&folder, &holder(&mut file)),
-            Err(TryLockError::Error(error)) => {
-                warn!(
-                    "cannot lock {}, the folder for state: {error}; shardless serves without it",
-                    folder.display()
-                );
-                return Self::Absent;
-            }
+            Err(TryLockError::WouldBlock) => Self::Waiting { file, folder },
+            Err(TryLockError::Error(error)) => Self::Failing { why: why("lock", error), folder },
         }
-        Self::Waiting { file, folder }
     }
 
-    /// Waits until it is held, for ever if need be, and holds it.
-    pub(super) async fn hold(mut self) {
-        while matches!(self, Self::Waiting { .. }) {
-            tokio::time::sleep(WAIT).await;
-            self = self.try_again(|_, _| {});
-            if matches!(self, Self::Held { .. }) {
-                info!("the folder for state is free now, and held");
+    /// Waits until it is held, for ever if need be, and holds it: what is in it is the outbox's then.
+    pub(super) async fn hold(mut self, outbox: &Outbox) {
+        let mut has_waited = false;
+        loop {
+            self = match self {
+                Self::Held { ref folder, .. } => {
+                    if has_waited {
+                        info!("the folder for state, {}, is held now", folder.display());
+                    }
+                    outbox.keep_in(folder.clone());
+                    return std::future::pending().await;
+                }
+                Self::Nowhere => return std::future::pending().await,
+                Self::Waiting { folder, .. } => Self::try_to_take(folder),
+                Self::Failing { folder, why } => {
+                    outbox.cannot_be_kept(why);
+                    Self::try_to_take(folder)
+                }
+            };
+            if !matches!(self, Self::Held { .. }) {
+                has_waited = true;
+                tokio::time::sleep(WAIT).await;
             }
         }
-        std::future::pending().await
     }
 }
 
@@ -82,13 +96,13 @@ fn open(folder: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(folder.join(LOCK))
 }
 
-fn sign(file: &mut File) -> io::Result<()> {
+fn sign(mut file: &File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
     writeln!(file, "{}", std::process::id())
 }
 
-fn holder(file: &mut File) -> String {
+fn holder(mut file: &File) -> String {
     let mut process = String::new();
     let is_read = file.rewind().and_then(|()| file.take(20).read_to_string(&mut process)).is_ok();
     match process.trim().parse::<u32>() {

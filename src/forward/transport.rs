@@ -92,18 +92,7 @@ async fn read(mut body: Incoming, limit: usize, mut reservation: Reservation) ->
         }
         read.extend_from_slice(&data);
     }
-    Ok(Bytes::from_owner(Reserved { bytes: read.freeze(), _reservation: reservation }))
-}
-
-struct Reserved {
-    bytes: Bytes,
-    _reservation: Reservation,
-}
-
-impl AsRef<[u8]> for Reserved {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
+    Ok(reservation.hold(read.freeze()))
 }
 
 fn is_no_http(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -1,12 +1,14 @@
 //! Judging a handler's answer: is it one that Discord takes?
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Failure, Reply};
 use crate::activity::Outcome;
 use crate::discord::answer::{self, AnswerError};
 use crate::discord::callback::Question;
+use crate::discord::deferral::Deferral;
+use crate::discord::late::{self, Mapped};
 use crate::forward::Answer;
 
 /// What an answer is good for.
@@ -19,12 +21,34 @@ pub(super) struct Judged {
 
 /// Judges an answer without changing it.
 pub(super) fn judge(answer: Answer, question: Question) -> Result<Judged, Failure> {
+    let Some(content_type) = content_type(&answer)? else {
+        let reply = Reply::empty(StatusCode::ACCEPTED);
+        return Ok(Judged { outcome: Outcome::HandlerAnswersItself, reply, warning: None });
+    };
+    let checked = answer::check(&String::from_utf8_lossy(content_type.as_bytes()), &answer.body, question)?;
+    let broken = checked.broken_limits;
+    let refused = (!broken.is_empty()).then(|| format!("Discord will refuse it: {}", broken.join("; ")));
+    let warning = refused.or_else(|| checked.doubt.map(|doubt| format!("Discord may not take it: {doubt}")));
+    let reply = Reply::callback(content_type.clone(), answer.body);
+    Ok(Judged { outcome: Outcome::Answered, reply, warning })
+}
+
+/// Judges an answer that comes after a deferral; `None` where the handler answers by itself.
+pub(super) fn judge_late(
+    answer: &Answer,
+    deferral: Deferral,
+    question: Question,
+) -> Result<Option<Mapped>, Failure> {
+    let Some(content_type) = content_type(answer)? else { return Ok(None) };
+    let content_type = String::from_utf8_lossy(content_type.as_bytes());
+    Ok(Some(late::map(deferral, &content_type, &answer.body, question)?))
+}
+
+/// The content type of an answer that has one to be judged by; `None` where the handler answers by itself.
+fn content_type(answer: &Answer) -> Result<Option<&HeaderValue>, Failure> {
     match answer.status {
         StatusCode::OK => {}
-        StatusCode::ACCEPTED | StatusCode::NO_CONTENT => {
-            let reply = Reply::empty(StatusCode::ACCEPTED);
-            return Ok(Judged { outcome: Outcome::HandlerAnswersItself, reply, warning: None });
-        }
+        StatusCode::ACCEPTED | StatusCode::NO_CONTENT => return Ok(None),
         other => return Err(Failure::Status(other)),
     }
     let encoding = text(&answer.headers, CONTENT_ENCODING);
@@ -32,13 +56,7 @@ pub(super) fn judge(answer: Answer, question: Question) -> Result<Judged, Failur
         return Err(Failure::ContentEncoding(encoding));
     }
     let content_type = answer.headers.get(CONTENT_TYPE);
-    let content_type = content_type.ok_or_else(|| AnswerError::ContentType("missing".to_owned()))?;
-    let checked = answer::check(&String::from_utf8_lossy(content_type.as_bytes()), &answer.body, question)?;
-    let broken = checked.broken_limits;
-    let refused = (!broken.is_empty()).then(|| format!("Discord will refuse it: {}", broken.join("; ")));
-    let warning = refused.or_else(|| checked.doubt.map(|doubt| format!("Discord may not take it: {doubt}")));
-    let reply = Reply::callback(content_type.clone(), answer.body);
-    Ok(Judged { outcome: Outcome::Answered, reply, warning })
+    Ok(Some(content_type.ok_or_else(|| AnswerError::ContentType("missing".to_owned()))?))
 }
 
 /// A header as text for people, cut to a sane length.

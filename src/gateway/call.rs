@@ -1,5 +1,6 @@
 //! One call: an interaction at its handler, with an outcome that is assigned once and has many waiters.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 
 use super::answer::{self, Judged};
 use super::replay::InteractionKey;
-use super::{App, Failure, Gateway, Refusal, Reply};
+use super::{App, Deadline, Failure, Gateway, Refusal, Reply};
 use crate::activity::{Outcome, Record};
 use crate::budget::{Budget, Reservation};
 use crate::discord::TOKEN_LIFETIME;
@@ -24,15 +25,63 @@ use crate::metrics;
 /// a whole `answer_within` (2.2 s) to finish its calls: with the start itself, this is what is left of Discord's 3 s.
 pub(super) const AFTER_A_WAIT: Duration = Duration::from_millis(500);
 
+/// A client that hung up may send its request again over another connection, as proxies do, and at once.
+const SECOND_TRY: Duration = Duration::from_secs(1);
+
 /// What waits for one interaction's answer: the client, and every duplicate of the request.
+#[derive(Default)]
 pub(super) struct Call {
     reply: OnceLock<Reply>,
     settled: Notify,
+    /// Those that wait for the answer, or that it is on its way to.
+    clients: AtomicUsize,
+    is_handed_over: AtomicBool,
+    client_ended: Notify,
+}
+
+/// One client's part in a call. Where it goes without a word, that client did not get the answer.
+pub struct Receipt(Arc<Call>);
+
+impl Receipt {
+    /// The answer's end was handed to the connection.
+    pub fn hand_over(self) {
+        self.0.is_handed_over.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        self.0.clients.fetch_sub(1, Ordering::SeqCst);
+        self.0.client_ended.notify_waiters();
+    }
 }
 
 impl Call {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { reply: OnceLock::new(), settled: Notify::new() })
+        Arc::default()
+    }
+
+    /// For a client that begins to wait.
+    pub(super) fn receipt(self: &Arc<Self>) -> Receipt {
+        self.clients.fetch_add(1, Ordering::SeqCst);
+        Receipt(Arc::clone(self))
+    }
+
+    /// Waits until a client has the answer, or all have gone without it. Whether one has it.
+    pub(super) async fn is_handed_over(&self) -> bool {
+        loop {
+            let ended = self.client_ended.notified();
+            if self.is_handed_over.load(Ordering::SeqCst) {
+                return true;
+            }
+            if self.clients.load(Ordering::SeqCst) > 0 {
+                ended.await;
+            } else if tokio::time::timeout(SECOND_TRY, ended).await.is_err()
+                && self.clients.load(Ordering::SeqCst) == 0
+            {
+                return self.is_handed_over.load(Ordering::SeqCst);
+            }
+        }
     }
 
     /// The answer, as soon as there is one.
@@ -63,10 +112,12 @@ pub(super) struct Job {
     pub(super) key: Option<InteractionKey>,
     /// From the request's first byte until Discord gets an answer.
     pub(super) answer_within: Duration,
+    /// What happens if that takes too long.
+    pub(super) deadline: Arc<Deadline>,
 }
 
 /// Permission to be one of the calls not yet answered: the daemon's, the application's and the handler's.
-type Permits = [Reservation; 3];
+pub(super) type Permits = [Reservation; 3];
 
 impl Gateway {
     /// Starts a call, if there is room for one more. One that is shed was never there: it may come again.
@@ -111,7 +162,14 @@ impl Gateway {
         self.settle(call, job, outcome, reply, Some(failure.to_string()));
     }
 
-    fn settle(&self, call: &Call, job: &Job, outcome: Outcome, reply: Reply, explanation: Option<String>) {
+    pub(super) fn settle(
+        &self,
+        call: &Call,
+        job: &Job,
+        outcome: Outcome,
+        reply: Reply,
+        explanation: Option<String>,
+    ) {
         let reply = self.conclude(&job.record, outcome, reply, explanation);
         let size = reply.body_len();
         call.settle(reply);
@@ -123,29 +181,43 @@ impl Gateway {
 }
 
 /// A call on its way.
-struct Running {
-    gateway: Arc<Gateway>,
-    call: Arc<Call>,
-    job: Job,
+pub(super) struct Running {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) call: Arc<Call>,
+    pub(super) job: Job,
     forwarded: Instant,
 }
 
 impl Running {
     async fn run(mut self, handler: Arc<Handler>, forwarding: Forwarding, permits: Permits) {
-        let time_left = forwarding.time_left;
+        let deadline = Instant::now() + forwarding.time_left;
+        let deferral = self.deferral().map(|deferral| (deferral, forwarding.body.bytes().clone()));
         let calling = handler.call(forwarding);
         tokio::pin!(calling);
-        match tokio::time::timeout(time_left, &mut calling).await {
+        let mut why_not_deferred = "";
+        if let Some((deferral, body)) = deferral {
+            if let Ok(called) = tokio::time::timeout_at(Self::head_start(deadline), &mut calling).await {
+                return self.answered(called);
+            }
+            match self.prepare(deferral, &body, &handler) {
+                Ok(prepared) => {
+                    drop(body);
+                    return self.run_to_deadline(calling, deadline, prepared, permits).await;
+                }
+                Err(why) => why_not_deferred = why,
+            }
+        }
+        match tokio::time::timeout_at(deadline, &mut calling).await {
             Ok(called) => self.answered(called),
             Err(_) => {
-                self.late();
+                self.late(why_not_deferred);
                 self.wait_on(calling, &handler, permits).await;
             }
         }
     }
 
     /// The handler ended in time, well or badly.
-    fn answered(&mut self, called: Called) {
+    pub(super) fn answered(&mut self, called: Called) {
         self.note_end_of_handler(&called);
         match called.result.map_err(Failure::from).and_then(|answer| answer::judge(answer, self.job.question))
         {
@@ -155,17 +227,23 @@ impl Running {
             Err(failure) => self.fail(Outcome::Failed, &failure),
         }
     }
-
-    /// The deadline came first.
-    fn late(&mut self) {
-        self.fail(Outcome::Late, &Failure::Late(self.job.answer_within));
+    /// The deadline came first, and there is no deferral.
+    fn late(&mut self, why: &'static str) {
+        let failure = Failure::Late(self.job.answer_within, why);
+        if self.job.question.kind == Kind::Autocomplete {
+            // Whoever types goes on typing.
+            let nothing = Reply::json(callback::no_choices());
+            let why = Some(failure.to_string());
+            return self.gateway.settle(&self.call, &self.job, Outcome::Late, nothing, why);
+        }
+        self.fail(Outcome::Late, &failure);
     }
 
     /// Discord has its answer; the handler's call goes on, so that its author learns how long it took.
     async fn wait_on(&mut self, calling: impl Future<Output = Called>, handler: &Handler, permits: Permits) {
         let deferred = [&self.gateway.bounds.deferred, &handler.deferred].map(Budget::try_one);
         let [Some(_ours), Some(_handlers)] = deferred else {
-            logging::late_end(
+            logging::ended_in_vain(
                 &self.job.record,
                 self.elapsed(),
                 "given up at once, too many are late (limits.deferred, or the handler's max_deferred)",
@@ -184,10 +262,10 @@ impl Running {
             }
             Err(_) => "given up, the interaction's token has expired".to_owned(),
         };
-        logging::late_end(&self.job.record, self.elapsed(), &what);
+        logging::ended_in_vain(&self.job.record, self.elapsed(), &what);
     }
 
-    fn note_end_of_handler(&mut self, called: &Called) {
+    pub(super) fn note_end_of_handler(&mut self, called: &Called) {
         self.job.record.replica = Some(Arc::clone(&called.replica));
         let time = self.gateway.clock.now().saturating_duration_since(self.forwarded);
         self.job.record.handler_time = Some(time);
@@ -199,7 +277,7 @@ impl Running {
         self.gateway.fail(&self.call, &self.job, outcome, failure);
     }
 
-    fn elapsed(&self) -> Duration {
+    pub(super) fn elapsed(&self) -> Duration {
         self.gateway.clock.now().saturating_duration_since(self.job.record.received)
     }
 }

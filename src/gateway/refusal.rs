@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::discord::answer::AnswerError;
 use crate::discord::callback::CallbackError;
 use crate::discord::interaction::InteractionError;
+use crate::discord::late::LateError;
 use crate::discord::signature::{BadSignature, SignatureHeadersError};
 use crate::forward::CallError;
 
@@ -108,8 +109,14 @@ impl Refusal {
 pub enum Failure {
     #[error("{0}")]
     Call(#[from] CallError),
-    #[error("no answer after {0:?}; it was cut off at `answer_within`")]
-    Late(std::time::Duration),
+    #[error("no answer after {0:?}, `answer_within`{1}")]
+    Late(std::time::Duration, &'static str),
+    #[error("no answer after {}; it is not waited for any longer (`give_up_after`)", humantime::format_duration(*.0))]
+    GivenUp(std::time::Duration),
+    #[error("no memory left for the answer (limits.buffered)")]
+    NoMemory,
+    #[error("it answered 200, but {0}")]
+    TooLate(#[from] LateError),
     #[error("it answered {0}; Discord needs 200 with a callback{hint}", hint = status_hint(*.0))]
     Status(StatusCode),
     #[error(
@@ -128,7 +135,7 @@ impl Failure {
     /// The status where no `error_message` can be shown.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Late(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Late(..) => StatusCode::GATEWAY_TIMEOUT,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_GATEWAY,
         }

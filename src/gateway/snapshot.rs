@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,11 +10,14 @@ use http::HeaderValue;
 use thiserror::Error;
 
 use crate::budget::Budget;
-use crate::config::{self, Config, Limits, Replay};
+use crate::config::{self, Config, Limits, OnSlow, Replay};
 use crate::discord::interaction::Interaction;
 use crate::discord::signature::PublicKey;
 use crate::forward::{Handler, HandlerError};
 use crate::routes::{Routes, Subject};
+
+/// What a user sees of a handler without an answer, where the config has no text for that.
+const FALLBACK: &str = "This took too long. Please try again.";
 
 /// The applications with their handlers, and the limits.
 pub struct Snapshot {
@@ -32,7 +36,7 @@ pub struct Bounds {
     pub connections: Arc<Budget>,
     /// Calls not yet answered to Discord, `limits.in_flight`.
     pub in_flight: Arc<Budget>,
-    /// Calls that their handler is still working on, past the deadline, `limits.deferred`.
+    /// Deferred interactions that have not come to their end, `limits.deferred`.
     pub deferred: Arc<Budget>,
 }
 
@@ -51,17 +55,40 @@ pub struct App {
     /// Its calls not yet answered to Discord.
     pub in_flight: Arc<Budget>,
     max_in_flight: usize,
-    /// From a request's first byte until Discord gets an answer.
-    pub answer_within: Duration,
+    /// Where no route says otherwise.
+    pub deadline: Arc<Deadline>,
+    /// From an interaction's arrival, how long a handler is waited for at most.
+    pub give_up_after: Duration,
     /// What the user sees where the handler fails.
     pub error_message: Option<String>,
+    /// What the user sees, after a deferral, where the handler has no answer.
+    pub fallback: Arc<str>,
+}
+
+/// What happens to a call that takes too long.
+#[derive(Debug)]
+pub struct Deadline {
+    /// From a request's first byte until Discord gets an answer.
+    pub answer_within: Duration,
+    /// What it gets where there is none.
+    pub on_slow: OnSlow,
+    /// Whether a deferred message is for its user alone.
+    pub ephemeral: bool,
+    /// Whether it was said already that this is not what the handler wants.
+    pub privacy_is_noted: AtomicBool,
+}
+
+impl Deadline {
+    fn new(answer_within: Duration, on_slow: OnSlow, ephemeral: bool) -> Arc<Self> {
+        Arc::new(Self { answer_within, on_slow, ephemeral, privacy_is_noted: AtomicBool::new(false) })
+    }
 }
 
 /// Where a route leads.
 struct Destination {
     route: Arc<str>,
     target: Target,
-    answer_within: Duration,
+    deadline: Arc<Deadline>,
 }
 
 /// What an interaction goes to.
@@ -80,8 +107,8 @@ pub struct Choice {
     pub route: Option<Arc<str>>,
     /// Where to.
     pub target: Target,
-    /// From the request's first byte until Discord gets an answer.
-    pub answer_within: Duration,
+    /// What happens if that takes too long.
+    pub deadline: Arc<Deadline>,
 }
 
 /// Why a config cannot be made ready, though each of its values is sound.
@@ -187,15 +214,15 @@ impl App {
         let destination =
             self.routes.find(Subject::of(interaction)).and_then(|index| self.destinations.get(index));
         match destination {
-            Some(Destination { route, target, answer_within }) => Choice {
+            Some(Destination { route, target, deadline }) => Choice {
                 route: Some(Arc::clone(route)),
                 target: target.clone(),
-                answer_within: *answer_within,
+                deadline: Arc::clone(deadline),
             },
             None => Choice {
                 route: None,
                 target: Target::Handler(Arc::clone(&self.handler)),
-                answer_within: self.answer_within,
+                deadline: Arc::clone(&self.deadline),
             },
         }
     }
@@ -225,12 +252,12 @@ impl App {
                 config::Target::Handler(handler) => Target::Handler(ready(handler)?),
                 config::Target::Reply(reply) => Target::Reply(Bytes::copy_from_slice(reply.as_bytes())),
             };
-            let answer_within = route.answer_within.unwrap_or(app.answer_within);
-            Ok::<_, BuildError>(Destination {
-                route: route.conditions.to_string().into(),
-                target,
-                answer_within,
-            })
+            let deadline = Deadline::new(
+                route.answer_within.unwrap_or(app.answer_within),
+                route.on_slow.unwrap_or(app.on_slow),
+                route.ephemeral.unwrap_or(app.ephemeral),
+            );
+            Ok::<_, BuildError>(Destination { route: route.conditions.to_string().into(), target, deadline })
         };
         Ok(Self {
             name: Arc::clone(&app.name),
@@ -241,8 +268,10 @@ impl App {
             destinations: app.routes.iter().map(destination).collect::<Result<_, _>>()?,
             in_flight: in_flight.map_or_else(|| Budget::new(app.in_flight), Arc::clone),
             max_in_flight: app.in_flight,
-            answer_within: app.answer_within,
+            deadline: Deadline::new(app.answer_within, app.on_slow, app.ephemeral),
+            give_up_after: app.give_up_after,
             error_message: app.error_message.clone(),
+            fallback: app.error_message.as_deref().unwrap_or(FALLBACK).into(),
         })
     }
 }

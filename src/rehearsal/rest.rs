@@ -82,6 +82,13 @@ pub struct View {
     pub follow_ups: Vec<Message>,
 }
 
+impl View {
+    /// The message that came last.
+    pub fn last(&self) -> Option<&Message> {
+        self.follow_ups.last().or(self.original.as_ref())
+    }
+}
+
 impl Default for Script {
     fn default() -> Self {
         Self {
@@ -174,6 +181,30 @@ impl Api {
     /// callback, or its message is no message, or the interaction has been answered before.
     pub fn answered(&self, interaction: &[u8], callback: &[u8]) -> bool {
         self.state.send(interaction) && self.state.answer(interaction, callback)
+    }
+
+    /// Takes that callback, in JSON, as the answer to that interaction, and waits for what follows if it is a deferral:
+    /// then this is what the user sees. `None` if it is none.
+    pub async fn follow(&self, interaction: &[u8], callback: &[u8]) -> Option<View> {
+        let json = |bytes| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+        let is_update = match json(callback).get("type").and_then(Value::as_u64) {
+            Some(5) => false,
+            Some(6) => true,
+            _ => return None,
+        };
+        let interaction_json = json(interaction);
+        let token = text(&interaction_json, "token")?;
+        if !self.answered(interaction, callback) {
+            return None;
+        }
+        let has_followed = |view: &View| {
+            let is_written =
+                |message: &Message| if is_update { message.edited.is_some() } else { !message.is_loading() };
+            let original = view.original.as_ref().filter(|message| message.deleted.is_none());
+            !view.follow_ups.is_empty() || original.is_some_and(is_written)
+        };
+        self.until(|api| api.view(token).as_ref().is_some_and(has_followed)).await;
+        self.view(token)
     }
 
     /// The interaction's 15 minutes are over.

@@ -22,6 +22,8 @@ use crate::discord::interaction::{Interaction, Kind};
 
 /// How long the command `slow` thinks.
 pub const SLOW: Duration = Duration::from_secs(4);
+/// What it answers then.
+pub const SLOW_ANSWER: &str = "That took a while.";
 
 /// A sample handler that is listening; it stops, its connections included, when dropped.
 pub struct Sample {
@@ -95,7 +97,7 @@ async fn callback(body: &[u8]) -> Value {
     match (interaction.kind, name) {
         (Kind::Command, "slow") => {
             tokio::time::sleep(SLOW).await;
-            message("That took a while.")
+            message(SLOW_ANSWER)
         }
         (Kind::Command, "roll") => message(&format!("🎲 You rolled a {}.", interaction.id % 20 + 1)),
         (Kind::Autocomplete, _) => {

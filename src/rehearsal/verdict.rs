@@ -45,6 +45,12 @@ impl Verdict {
         }
     }
 
+    /// Whether an answer is a deferral: another one is to follow.
+    pub fn is_deferral(exchange: &Exchange) -> bool {
+        let json: serde_json::Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
+        matches!(json.get("type").and_then(serde_json::Value::as_u64), Some(5 | 6))
+    }
+
     /// Whether Discord would accept the answer.
     pub fn is_accepted(&self) -> bool {
         matches!(self, Self::Accepted(_))

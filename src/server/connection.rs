@@ -27,7 +27,7 @@ use super::Connections;
 use super::listener::{Accepted, Stream};
 use crate::budget::Reservation;
 use crate::config::Limits;
-use crate::gateway::Arrival;
+use crate::gateway::{Arrival, Handled};
 use crate::logging::{self, Ended};
 use crate::metrics::{Metrics, Reason};
 use phases::{Overdue, Phases, Watched, linger};
@@ -157,11 +157,12 @@ impl Connections {
     ) -> Result<Response<Handed>, Infallible> {
         let (first_byte, has_waited) = phases.request_is_here();
         let arrival = Arrival { first_byte, peer, has_waited };
-        let mut response = Arc::clone(&self.shared.gateway).handle(request, arrival).await;
+        let Handled { mut response, receipt } =
+            Arc::clone(&self.shared.gateway).handle(request, arrival).await;
         if *stop.borrow() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        phases.answer_is_here();
+        phases.answer_is_here(receipt);
         Ok(response.map(|body| Handed { body, phases: phases.clone() }))
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) app: String,
     /// Lines for `[limits]`.
     pub(crate) limits: &'static str,
+    /// Discord's REST API; without it, nobody.
+    pub(crate) api: String,
     /// The secret that it shares with the handler, if it does.
     pub(crate) secret: &'static str,
 }
@@ -71,7 +73,8 @@ impl Daemon {
     /// Starts a daemon that believes `discord` and hands over to `handler`, a port of 127.0.0.1.
     pub(crate) async fn start(discord: &Discord, handler: u16, settings: Settings) -> Self {
         let (folder, port, public_key) = (process::folder(), free_port(), discord.public_key());
-        let Settings { way, mut tls, app, limits, secret } = settings;
+        let Settings { way, mut tls, app, limits, api, secret } = settings;
+        let api = if api.is_empty() { "http://127.0.0.1:9/api" } else { &api };
         let (socket, state) = (folder.path().join("http.sock"), folder.path().join("state"));
         if way == Way::SelfSigned {
             tls.push_str("self_signed = true\n");
@@ -92,6 +95,7 @@ impl Daemon {
              state_dir = {state:?}\n\
              {tls}\n\
              [limits]\n{limits}\n\
+             [discord]\napi = {api:?}\n\
              [apps.mybot]\npublic_key = \"{public_key}\"\nhandler = \"{handler}\"\n{app}\n{handlers}"
         );
         let upstream = Upstream { way, port, socket, certificate: state.join("self-signed.pem") };

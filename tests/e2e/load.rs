@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, header};
-use serde_json::Value;
+use serde_json::json;
+use shardless::rehearsal::rest::Api;
+use shardless::rehearsal::{Exchange, Verdict};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -23,6 +25,8 @@ use crate::process::until;
 const DEADLINE: Duration = Duration::from_millis(2900);
 /// A generator that is so far behind says that the machine has too much else to do for its times to mean anything.
 const LAG: Duration = Duration::from_millis(250);
+/// For what follows a deferral.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the handler thinks about [`SLOW`].
 const THINKING: Duration = Duration::from_millis(1500);
 const SLOW: &str = "slow";
@@ -32,7 +36,7 @@ const SLOW_ONE_IN: u64 = 33;
 /// Another one gives the slow calls other places.
 const SEED: u64 = 0x5EED;
 
-/// What the daemon is to say in the place of a handler that is not done in time: `error_message`.
+/// What the daemon is to say where a handler fails: `error_message`.
 pub(crate) const ERROR_MESSAGE: &str = "That took too long.";
 
 /// How the interactions come.
@@ -58,6 +62,8 @@ type Extra = oneshot::Sender<String>;
 struct Client {
     name: String,
     discord: Arc<Discord>,
+    /// Where late answers go.
+    api: Arc<Api>,
     url: String,
     pace: Pace,
     answered: AtomicUsize,
@@ -78,7 +84,8 @@ pub(crate) struct Sent {
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     Answered,
-    ErrorMessage,
+    /// Its answer followed.
+    Deferred,
     Late,
     Failed(String),
 }
@@ -96,10 +103,11 @@ pub(crate) async fn handler() -> Handler {
 
 impl Load {
     /// Starts to send to `url`.
-    pub(crate) fn start(name: &str, discord: &Arc<Discord>, url: &str, pace: Pace) -> Self {
+    pub(crate) fn start(name: &str, discord: &Arc<Discord>, api: &Arc<Api>, url: &str, pace: Pace) -> Self {
         let client = Client {
             name: format!("{name}, {} per second, keep-alive {}", pace.rate, pace.keep_alive),
             discord: Arc::clone(discord),
+            api: Arc::clone(api),
             url: url.to_owned(),
             pace,
             answered: AtomicUsize::new(0),
@@ -173,7 +181,7 @@ impl Client {
             Err(error) => End::Failed(format!("no answer: {error}")),
             Ok(exchange) if exchange.status != StatusCode::OK => End::Failed(format!("{}", exchange.status)),
             Ok(_) if took > DEADLINE => End::Late,
-            Ok(exchange) if content(&exchange.body) == Some(ERROR_MESSAGE.to_owned()) => End::ErrorMessage,
+            Ok(exchange) if Verdict::is_deferral(&exchange) => self.follow(&interaction, &exchange).await,
             Ok(exchange) => match interaction.check(&exchange) {
                 Ok(()) => End::Answered,
                 Err(why) => End::Failed(why),
@@ -184,9 +192,21 @@ impl Client {
     }
 }
 
-fn content(answer: &[u8]) -> Option<String> {
-    let answer: Value = serde_json::from_slice(answer).ok()?;
-    answer["data"]["content"].as_str().map(str::to_owned)
+impl Client {
+    /// Waits for what follows a deferral: it is to be the handler's answer.
+    async fn follow(&self, interaction: &Interaction, exchange: &Exchange) -> End {
+        let following = self.api.follow(&interaction.payload.body, &exchange.body);
+        let Ok(Some(view)) = tokio::time::timeout(PATIENCE, following).await else {
+            return End::Failed("nothing followed the deferral".to_owned());
+        };
+        let content = view.last().map(|message| message.content.as_str()).unwrap_or_default();
+        let answer = json!({ "type": 4, "data": { "content": content } });
+        let late = Exchange { body: answer.to_string().into(), ..exchange.clone() };
+        match interaction.check(&late) {
+            Ok(()) => End::Deferred,
+            Err(why) => End::Failed(format!("after its deferral, {why}")),
+        }
+    }
 }
 
 /// Spread at random, the same ones each time.
@@ -206,7 +226,7 @@ impl Report {
         let is_wrong = |sent: &&Sent| match sent.end {
             End::Answered => false,
             // A slow one that waited for a restart has not enough time left for its handler; a quick one has.
-            End::ErrorMessage => sent.command != SLOW && is_full_speed(),
+            End::Deferred => sent.command != SLOW && is_full_speed(),
             End::Late => says_what_is_late,
             End::Failed(_) => true,
         };
@@ -233,12 +253,9 @@ impl fmt::Display for Report {
             let count = |end: &End| self.of(command).filter(|sent| sent.end == *end).count();
             let slowest =
                 self.of(command).filter(|sent| sent.end == End::Answered).map(|sent| sent.took).max();
-            let (answered, told) = (count(&End::Answered), count(&End::ErrorMessage));
+            let (answered, deferred) = (count(&End::Answered), count(&End::Deferred));
             let slowest = slowest.unwrap_or_default();
-            write!(
-                f,
-                "; {command}: {answered} answered, the slowest in {slowest:.2?}, {told} by error_message"
-            )?;
+            write!(f, "; {command}: {answered} answered, the slowest in {slowest:.2?}, {deferred} deferred")?;
         }
         let mut failures = BTreeMap::new();
         for sent in &self.sent {

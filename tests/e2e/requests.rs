@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 use rstest::rstest;
-use serde_json::Value;
+use shardless::rehearsal::rest::Api;
 use tokio::net::UnixStream;
 
 use crate::daemon::{Daemon, Settings, Upstream, Way};
@@ -154,21 +154,23 @@ async fn a_daemon_that_hangs_does_not_hang_the_proxy() {
 }
 
 #[tokio::test]
-async fn a_slow_handler_is_answered_for_in_time() {
+async fn a_slow_handler_is_answered_for_in_time_and_its_answer_follows() {
     through_every_front(async |proxy, way| {
-        let handler = Handler::start_slow(Duration::from_secs(60)).await;
-        let app = "error_message = \"That took too long ⏳\"";
-        let settings = Settings { way, app: app.to_owned(), ..Settings::default() };
+        let handler = Handler::start_slow(Duration::from_millis(3500)).await;
+        let api = Api::start(0).await.unwrap();
+        let settings = Settings { way, api: api.url(), ..Settings::default() };
         let setup = setup_with(proxy, handler, settings).await;
         let Setup { discord, front, .. } = &setup;
-        let signed = discord.sign(&discord.command("are you there?").payload);
-        let exchange = discord.send(&front.endpoint(), &signed).await;
+        let command = discord.command("are you there?");
+        let exchange = discord.send(&front.endpoint(), &discord.sign(&command.payload)).await;
         assert_eq!(exchange.status, StatusCode::OK, "{proxy}, {way:?}");
-        let answer: Value = serde_json::from_slice(&exchange.body).unwrap();
-        assert_eq!(answer["data"]["content"], "That took too long ⏳", "{proxy}, {way:?}");
+        assert_eq!(&exchange.body[..], br#"{"type":5}"#, "{proxy}, {way:?}");
         // `answer_within` as it ships, and Discord's deadline.
         let expected = Duration::from_millis(2200)..Duration::from_secs(3);
         assert!(expected.contains(&exchange.elapsed), "{proxy}, {way:?}: it took {:?}", exchange.elapsed);
+        let view = api.follow(&command.payload.body, &exchange.body).await.unwrap();
+        let content = &view.last().unwrap().content;
+        assert!(content.ends_with("are you there?"), "{proxy}, {way:?}: {content}");
         setup
     })
     .await;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use rstest::rstest;
 
@@ -195,8 +196,42 @@ async fn send_says_plainly_what_it_cannot_do() {
 fn the_demo_plays_every_step_well() {
     let (code, stdout, stderr) = run(command().args(["demo", "--once"]));
     assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
-    assert_eq!(stdout.matches('✔').count(), 12, "{stdout}");
-    for part in ["PONG", "/roll sides:20", "3 choices", "forged signature", "replayed", "with both killed"] {
+    assert_eq!(stdout.matches('✔').count(), 13, "{stdout}");
+    for part in [
+        "PONG",
+        "/roll sides:20",
+        "3 choices",
+        "thinking…",
+        "then \"That took a while.\"",
+        "forged signature",
+        "replayed",
+        "with both killed",
+    ] {
         assert!(stdout.contains(part), "{part} is not in {stdout}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn send_shows_what_follows_a_deferral() {
+    let slow = Handler::start(|_| async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        json(r#"{"type":4,"data":{"content":"at last\u001b[31m","flags":64}}"#)
+    })
+    .await;
+    // As a developer chooses one; whoever had it has let go of it.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let settings = format!("[discord]\napi = \"http://127.0.0.1:{port}/api/v10\"");
+    let daemon = Binary::serve(&settings, "answer_within = \"300ms\"", &slow.url()).await;
+    let mut command = command();
+    command.args(["send", &daemon.url(), "--command", "roll", "--api", &port.to_string(), "--key"]);
+    command.arg(daemon.key_file());
+    let (code, stdout, stderr) = tokio::task::spawn_blocking(move || run(&mut command)).await.unwrap();
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    let lines: Vec<_> = stdout.lines().collect();
+    assert!(
+        lines.iter().any(|line| line.contains("type 5 DEFERRED_CHANNEL_MESSAGE_WITH_SOURCE")),
+        "{stdout}"
+    );
+    assert!(lines.iter().any(|line| line.ends_with("after the interaction, for the user alone")), "{stdout}");
+    assert_eq!(lines.last().unwrap().trim(), "at last\u{fffd}[31m");
 }

@@ -175,7 +175,7 @@ async fn the_deadline_decides(#[case] milliseconds: u64, #[case] status: u16) {
         json(r#"{"type":4}"#)
     })
     .await;
-    let daemon = TestDaemon::with("", "answer_within = \"500ms\"", handler).await;
+    let daemon = TestDaemon::with("", "answer_within = \"500ms\"\non_slow = \"fail\"", handler).await;
     let exchange = daemon.send(&daemon.command()).await;
     assert_eq!(exchange.status.as_u16(), status);
     assert!(exchange.elapsed < Duration::from_millis(600), "{:?}", exchange.elapsed);
@@ -185,7 +185,7 @@ async fn the_deadline_decides(#[case] milliseconds: u64, #[case] status: u16) {
 #[tokio::test]
 async fn the_deadline_runs_from_the_first_byte() {
     let (handler, _gate) = Handler::gated().await;
-    let daemon = TestDaemon::with("", "answer_within = \"600ms\"", handler).await;
+    let daemon = TestDaemon::with("", "answer_within = \"600ms\"\non_slow = \"fail\"", handler).await;
     let request = wire::with_length(&daemon.command());
     let mut stream = tokio::net::TcpStream::connect(daemon.address).await.unwrap();
     let start = std::time::Instant::now();
@@ -203,7 +203,8 @@ async fn the_deadline_runs_from_the_first_byte() {
 #[tokio::test]
 async fn nothing_in_time_is_the_error_message_and_the_handlers_call_goes_on() {
     let (handler, gate) = Handler::gated().await;
-    let daemon = TestDaemon::with("", &format!("answer_within = \"200ms\"\n{ERROR_MESSAGE}"), handler).await;
+    let app = format!("answer_within = \"200ms\"\non_slow = \"fail\"\n{ERROR_MESSAGE}");
+    let daemon = TestDaemon::with("", &app, handler).await;
     let exchange = daemon.send(&daemon.command()).await;
     assert_eq!(exchange.body, SORRY);
     assert!(exchange.elapsed >= Duration::from_millis(195), "{:?}", exchange.elapsed);
@@ -216,7 +217,8 @@ async fn nothing_in_time_is_the_error_message_and_the_handlers_call_goes_on() {
 #[tokio::test]
 async fn a_late_call_leaves_its_place_to_the_next() {
     let (handler, gate) = Handler::gated().await;
-    let daemon = TestDaemon::with("[limits]\nin_flight = 1", "answer_within = \"100ms\"", handler).await;
+    let app = "answer_within = \"100ms\"\non_slow = \"fail\"";
+    let daemon = TestDaemon::with("[limits]\nin_flight = 1", app, handler).await;
     for _ in 0..3 {
         let exchange = daemon.send(&daemon.command()).await;
         assert_eq!(exchange.status, 504, "late, not shed");
@@ -227,7 +229,8 @@ async fn a_late_call_leaves_its_place_to_the_next() {
 #[tokio::test]
 async fn late_calls_are_bounded_too() {
     let (handler, gate) = Handler::gated().await;
-    let daemon = TestDaemon::with("[limits]\ndeferred = 1", "answer_within = \"100ms\"", handler).await;
+    let app = "answer_within = \"100ms\"\non_slow = \"fail\"";
+    let daemon = TestDaemon::with("[limits]\ndeferred = 1", app, handler).await;
     for _ in 0..3 {
         assert_eq!(daemon.send(&daemon.command()).await.status, 504);
     }

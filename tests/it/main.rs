@@ -13,6 +13,7 @@
 mod activation;
 mod answers;
 mod commands;
+mod deferral;
 mod forwarding;
 mod framing;
 mod handlers;

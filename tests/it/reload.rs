@@ -77,7 +77,7 @@ async fn a_mistake_keeps_what_is_in_force_and_is_named_with_its_line() {
     let key = "[tls]\ncertificate = \"/no/cert.pem\"\nkey = \"/no/key.pem\"";
     let mistakes = [
         ("prot = 1", "", "config.toml:2: unknown key `prot`: did you mean `port`?"),
-        ("", "in_flight = 0\npath = \"x\"", "config.toml:6: `apps.mybot.in_flight`"),
+        ("", "in_flight = 0\npath = \"x\"", "config.toml:8: `apps.mybot.in_flight`"),
         (key, "", "cannot read /no/cert.pem"),
         ("[", "", "config.toml:2: this is not TOML"),
     ];

@@ -79,7 +79,7 @@ async fn a_replica_that_nobody_listens_for_costs_nothing_and_comes_back() {
 async fn a_replica_that_hangs_is_left_out() {
     let hanging = Handler::raw("", false).await;
     let well = quick().await;
-    let daemon = before(&[&hanging, &well], "", "answer_within = \"300ms\"").await;
+    let daemon = before(&[&hanging, &well], "", "answer_within = \"300ms\"\non_slow = \"fail\"").await;
     let first = join_all((0..20).map(|_| roll(&daemon))).await;
     assert!(first.contains(&StatusCode::GATEWAY_TIMEOUT), "{first:?}");
     let start = Instant::now();

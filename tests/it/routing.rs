@@ -88,7 +88,7 @@ async fn a_route_has_its_own_deadline() {
         json(r#"{"type":4}"#)
     })
     .await;
-    let routes = "answer_within = \"200ms\"\n[[apps.mybot.routes]]\ncommand = \"report\"\nanswer_within = \"2500ms\"\nhandler = \"HANDLER\"";
+    let routes = "answer_within = \"200ms\"\non_slow = \"fail\"\n[[apps.mybot.routes]]\ncommand = \"report\"\nanswer_within = \"2500ms\"\nhandler = \"HANDLER\"";
     let daemon = TestDaemon::with("", &routes.replace("HANDLER", &slow.url()), slow).await;
     assert_eq!(ask(&daemon, &author(1).command("report", &[])).await.status, 200);
     assert_eq!(ask(&daemon, &author(2).command("roll", &[])).await.status, 504);

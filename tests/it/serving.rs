@@ -142,7 +142,7 @@ async fn failures_are_explained_in_the_log() {
     assert!(!daemon.log().contains("hush"), "{}", daemon.log());
 
     let late = slow().await;
-    let daemon = Binary::serve("", "answer_within = \"200ms\"", &late.url()).await;
+    let daemon = Binary::serve("", "answer_within = \"200ms\"\non_slow = \"fail\"", &late.url()).await;
     assert_eq!(roll(&daemon, 1).await.status, 504);
     daemon.until_log("handler is late: no answer after 200ms").await;
     daemon.until_log("handler ended too late for Discord: it answered 200 OK").await;

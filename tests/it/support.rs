@@ -4,6 +4,7 @@ mod binary;
 pub(crate) mod certificates;
 mod clock;
 mod handler;
+pub(crate) mod late;
 pub(crate) mod wire;
 
 use std::future::Future;
@@ -64,8 +65,11 @@ impl TestDaemon {
         } else {
             format!("state_dir = {:?}\n", state.path())
         };
+        // Nobody listens there: Discord itself is none of the tests' business.
+        let discord =
+            if settings.contains("[discord]") { "" } else { "[discord]\napi = \"http://127.0.0.1:9/api\"" };
         let text = format!(
-            "port = 0\n{state_dir}{settings}\n[apps.mybot]\npublic_key = \"{}\"\nhandler = \"{handler}\"\n{app}\n",
+            "port = 0\n{state_dir}{settings}\n{discord}\n[apps.mybot]\npublic_key = \"{}\"\nhandler = \"{handler}\"\n{app}\n",
             signer.public_key(),
         );
         let handler = Handler::none().await;

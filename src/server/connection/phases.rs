@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 use super::Fault;
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::gateway::Receipt;
 
 /// After its last answer, how long a client that is still sending may go on, so that it gets to read that answer:
 /// closing at once would reset the connection under it.
@@ -58,12 +59,14 @@ struct State {
     line_has_ended: bool,
     /// Whether the next request's connection waited for this process to start.
     has_waited: bool,
+    /// Of the answer that is being written; it goes with the connection.
+    receipt: Option<Receipt>,
 }
 
 impl Phases {
     pub(super) fn new(clock: Arc<dyn Clock>, has_waited: bool) -> Self {
         let phase = Phase::Idle { since: clock.now() };
-        let state = State { phase, first: None, line_has_ended: false, has_waited };
+        let state = State { phase, first: None, line_has_ended: false, has_waited, receipt: None };
         Self { state: Arc::new(Mutex::new(state)), clock }
     }
 
@@ -80,8 +83,10 @@ impl Phases {
     }
 
     /// There is an answer, to be written from now on.
-    pub(super) fn answer_is_here(&self) {
-        self.lock().phase = Phase::Writing { since: self.clock.now(), all_is_handed_over: false };
+    pub(super) fn answer_is_here(&self, receipt: Option<Receipt>) {
+        let mut state = self.lock();
+        state.phase = Phase::Writing { since: self.clock.now(), all_is_handed_over: false };
+        state.receipt = receipt;
     }
 
     /// The answer's last byte is in the connection's buffer.
@@ -130,6 +135,9 @@ impl Phases {
         let mut state = self.lock();
         if let Phase::Writing { all_is_handed_over: true, .. } = state.phase {
             state.phase = Phase::Idle { since: self.clock.now() };
+            if let Some(receipt) = state.receipt.take() {
+                receipt.hand_over();
+            }
         }
     }
 

@@ -28,7 +28,7 @@ fn the_package_is_upgraded_under_load_and_purged_without_a_trace() {
         let fronts = front::both(&Upstream::plain(3000)).await;
         let older = older().await;
         let before = Inventory::take().await;
-        let service = Service::new(load::handler().await);
+        let service = Service::new(load::handler().await).await;
 
         // There is no config yet, so nothing is started and nothing has failed.
         sh(&format!("dpkg --install {older}")).await;

@@ -23,7 +23,8 @@ impl Loads {
     pub(super) fn start(service: &Service, fronts: &[(Proxy, String)], keep_alive: bool) -> Self {
         let rate = if is_full_speed() { 200 } else { 50 };
         let start = |(proxy, url): &(Proxy, String)| {
-            Load::start(&proxy.to_string(), &service.discord, url, Pace { rate, keep_alive })
+            let pace = Pace { rate, keep_alive };
+            Load::start(&proxy.to_string(), &service.discord, &service.api, url, pace)
         };
         Self { loads: fronts.iter().map(start).collect() }
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use shardless::rehearsal::rest::{Api, Script};
+
 use super::{sh, try_sh};
 use crate::discord::Discord;
 use crate::handler::Handler;
@@ -15,18 +17,21 @@ const CONFIG: &str = "/etc/shardless/config.toml";
 /// The service, with one application.
 pub(crate) struct Service {
     pub(crate) discord: Arc<Discord>,
+    /// Where late answers go.
+    pub(crate) api: Arc<Api>,
     pub(crate) handler: Handler,
 }
 
 impl Service {
     /// What is needed for one that somebody else puts in place.
-    pub(crate) fn new(handler: Handler) -> Self {
-        Self { discord: Arc::new(Discord::new()), handler }
+    pub(crate) async fn new(handler: Handler) -> Self {
+        let api = Api::following(Script::default().without_bodies(), 0).await.unwrap();
+        Self { discord: Arc::new(Discord::new()), api: Arc::new(api), handler }
     }
 
     /// Puts program, units and config in place, and starts nothing.
     pub(crate) async fn install(handler: Handler) -> Self {
-        let service = Self::new(handler);
+        let service = Self::new(handler).await;
         let units = source("systemd").display().to_string();
         sh(&format!(
             "install -D {binary} /usr/local/bin/shardless
@@ -44,7 +49,8 @@ impl Service {
 
     /// A config with `lines` at its top, whose application is `mybot`.
     pub(crate) fn config(&self, lines: &str) -> String {
-        format!("{lines}\n{}", self.app("mybot", "/interactions"))
+        let api = self.api.url();
+        format!("{lines}\n[discord]\napi = {api:?}\n{}", self.app("mybot", "/interactions"))
     }
 
     /// An application's table.

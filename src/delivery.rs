@@ -1,0 +1,225 @@
+//! Bringing late answers to Discord, each by itself: one's trouble is not another's.
+//!
+//! The requests go to the interaction's own address, which its token opens for 15 minutes; after that nothing is sent.
+
+mod gate;
+mod rest;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::config::ApiUrl;
+use crate::discord::deferral::Deferral;
+use crate::discord::late::{self, Way};
+use crate::discord::rest::{self as protocol, Reason, Refusal, Verdict};
+use crate::logging::{self, Delivered};
+use crate::metrics::{self, Metrics};
+use crate::outbox::{Content, Due, Dues, Outbox, Task};
+use rest::{Call, Ended, Message, Rest};
+
+/// How long an answer that is not on disk yet is waited for: a crash while it is on its way would end in the fallback text.
+const SLOW_DISK: Duration = Duration::from_millis(300);
+
+/// Delivers what becomes due.
+pub struct Delivery {
+    courier: Arc<Courier>,
+    dues: Dues,
+}
+
+impl Delivery {
+    /// A delivery to that API.
+    pub fn new(
+        api: &ApiUrl,
+        outbox: Outbox,
+        dues: Dues,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let rest = Rest::new(api, Arc::clone(&clock), Arc::clone(&metrics));
+        Self { courier: Arc::new(Courier { outbox, rest, clock, metrics }), dues }
+    }
+
+    /// Delivers, until it is dropped.
+    pub async fn run(mut self) {
+        while let Some(due) = self.dues.next().await {
+            let courier = Arc::clone(&self.courier);
+            tokio::spawn(async move { courier.deliver(&due).await });
+        }
+        // No outbox is left to become due.
+        std::future::pending().await
+    }
+}
+
+struct Courier {
+    outbox: Outbox,
+    rest: Rest,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+/// What became of something due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The user has the handler's answer.
+    Answered,
+    /// The user has the fallback text.
+    FellBack,
+    /// The handler wrote by itself, which stays.
+    Kept,
+    /// The user's message is not there any more.
+    Gone,
+    /// Discord never knew of the deferral.
+    Unknown,
+    /// The token's time was over first.
+    Expired,
+    /// Discord takes nothing for this interaction.
+    Refused(Refusal),
+}
+
+impl Courier {
+    async fn deliver(&self, due: &Due) {
+        tokio::time::sleep(due.at.saturating_duration_since(self.clock.now())).await;
+        // Whatever comes of it, it is delivered.
+        _ = tokio::time::timeout(SLOW_DISK, self.outbox.committed(due)).await;
+        let end = match &due.task {
+            Task::Answer { way, content_type } => self.bring(due, *way, content_type).await,
+            Task::Fallback => self.fall_back(due).await,
+            Task::FallbackUnlessEdited => self.fall_back_unless_edited(due).await,
+        };
+        self.note(due, end);
+        self.outbox.done(due);
+    }
+
+    /// The handler's answer.
+    async fn bring(&self, due: &Due, way: Way, content_type: &str) -> End {
+        let content = match self.outbox.content(due).await {
+            Ok(content) => content,
+            Err(error) => {
+                self.warn(due, &format!("the late answer cannot be read: {error}"));
+                return self.fall_back(due).await;
+            }
+        };
+        let message = Message { content_type, content: &content };
+        let call = match way {
+            Way::Edit => Call::Edit(message),
+            Way::FollowUp => Call::FollowUp(message),
+            Way::Replace => match self.rest.send(due, &Call::Delete).await {
+                Ended::Done(_) | Ended::NoMessage => Call::FollowUp(message),
+                // It stays as it is, for everyone to see: what is private cannot take its place.
+                Ended::Refused(_) => return self.fall_back(due).await,
+                ended => return ended.into(),
+            },
+        };
+        match self.rest.send(due, &call).await {
+            Ended::Done(_) => End::Answered,
+            Ended::Refused(refusal @ Refusal { reason: Reason::Body, .. }) => {
+                self.warn(due, &format!("{}, so the user gets the fallback text", Verdict::Refused(refusal)));
+                if way == Way::Replace { self.follow_up(due).await } else { self.fall_back(due).await }
+            }
+            ended => ended.into(),
+        }
+    }
+
+    /// The fallback text, where the user is still waiting.
+    async fn fall_back(&self, due: &Due) -> End {
+        if due.deferred.deferral == Deferral::Update {
+            return self.follow_up(due).await;
+        }
+        match self.rest.send(due, &Call::Get).await {
+            Ended::Done(original) if protocol::is_loading(&original) == Some(true) => {
+                let text = Content::Bytes(late::fallback_edit(&due.deferred.fallback));
+                let ended = self.rest.send(due, &Call::Edit(Message::json(&text))).await;
+                if matches!(ended, Ended::Done(_)) { End::FellBack } else { ended.into() }
+            }
+            Ended::Done(_) => End::Kept,
+            ended => ended.into(),
+        }
+    }
+
+    async fn fall_back_unless_edited(&self, due: &Due) -> End {
+        if due.deferred.deferral != Deferral::Update {
+            return self.fall_back(due).await;
+        }
+        match self.rest.send(due, &Call::Get).await {
+            Ended::Done(original)
+                if protocol::is_edited_after(&original, due.deferred.arrived) == Some(true) =>
+            {
+                End::Kept
+            }
+            Ended::Done(_) | Ended::NoMessage => self.follow_up(due).await,
+            ended => ended.into(),
+        }
+    }
+
+    /// The fallback text, where there is nothing to write it over.
+    async fn follow_up(&self, due: &Due) -> End {
+        let text = Content::Bytes(late::fallback_follow_up(&due.deferred.fallback));
+        let ended = self.rest.send(due, &Call::FollowUp(Message::json(&text))).await;
+        if matches!(ended, Ended::Done(_)) { End::FellBack } else { ended.into() }
+    }
+
+    fn note(&self, due: &Due, end: End) {
+        let deferred = &due.deferred;
+        let age = self.clock.unix_time().saturating_sub(deferred.arrived);
+        let (app, result) = (Arc::clone(&deferred.app), end.as_str());
+        self.metrics.late_answers.get_or_create(&metrics::LateAnswer { app, result }).inc();
+        let app = metrics::App(Arc::clone(&deferred.app));
+        self.metrics.late_answer_seconds.get_or_create(&app).observe(age.as_secs_f64());
+        let (is_trouble, text) = end.text();
+        let (app, id, route) = (&*deferred.app, deferred.id, deferred.route.as_deref());
+        logging::delivered(&Delivered { app, id, route, result, age, is_trouble, text: &text });
+    }
+
+    fn warn(&self, due: &Due, text: &str) {
+        let deferred = &due.deferred;
+        let age = self.clock.unix_time().saturating_sub(deferred.arrived);
+        let route = deferred.route.as_deref();
+        let (app, id, result) = (&*deferred.app, deferred.id, "on_its_way");
+        logging::delivered(&Delivered { app, id, route, result, age, is_trouble: true, text });
+    }
+}
+
+impl End {
+    /// A word for metrics and logs.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::FellBack => "fell_back",
+            Self::Kept => "kept",
+            Self::Gone => "gone",
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::Refused(Refusal { reason: Reason::Token, .. }) => "token_refused",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    /// Whether somebody should look into it, and what to say.
+    fn text(self) -> (bool, String) {
+        let (is_trouble, text) = match self {
+            Self::Answered => (false, "late answer delivered"),
+            Self::FellBack => (false, "fallback text delivered"),
+            Self::Kept => (false, "nothing to deliver: the handler has written by itself"),
+            Self::Gone => (false, "nothing to deliver: the message is not there any more"),
+            Self::Unknown => (true, "not delivered: Discord does not know of the deferral"),
+            Self::Expired => (true, "not delivered: the interaction's token has expired"),
+            Self::Refused(refusal) => {
+                return (true, format!("not delivered: {}", Verdict::Refused(refusal)));
+            }
+        };
+        (is_trouble, text.to_owned())
+    }
+}
+
+impl From<Ended> for End {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Done(_) => Self::Answered,
+            Ended::NoMessage => Self::Gone,
+            Ended::Unknown => Self::Unknown,
+            Ended::Expired => Self::Expired,
+            Ended::Refused(refused) => Self::Refused(refused),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The deadline guard: a handler that needs longer does not leave its user without an answer.
+//!
+//! At `answer_within` Discord is told that the answer follows, and the handler's call goes on. What it answers then, or
+//! that it has no answer, is the outbox's.
+
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::join;
+use tokio::time::Instant;
+
+use super::answer;
+use super::call::{Permits, Running};
+use super::{Failure, Reply};
+use crate::activity::Outcome;
+use crate::budget::{Budget, Reservation};
+use crate::config::OnSlow;
+use crate::discord::deferral::Deferral;
+use crate::discord::interaction::Interaction;
+use crate::discord::late::{Late, Mapped, Message, Note};
+use crate::forward::{Answer, Called, Handler};
+use crate::logging;
+use crate::metrics;
+use crate::outbox::{Deferred, Ticket};
+
+/// Before the deadline, when a deferral's record starts on its way to the disk: few calls get that far.
+const HEAD_START: Duration = Duration::from_millis(200);
+
+/// After the deadline, how long a record that is not on disk is waited for. Then the deferral goes out without it: a sure
+/// failure now is worse than an improbable loss.
+const SLOW_DISK: Duration = Duration::from_millis(300);
+
+const NO_ROOM: &str = "; it is not deferred: too many are (limits.deferred, or the handler's max_deferred)";
+const NO_TOKEN: &str = "; it cannot be deferred: it came without an application_id or a token";
+
+/// A deferral in the making.
+pub(super) struct Prepared {
+    deferral: Deferral,
+    ticket: Ticket,
+    /// Its part of the handler's `max_deferred`.
+    room: Reservation,
+}
+
+/// What came first.
+enum First<T> {
+    /// The handler ended.
+    End(T),
+    /// The deadline.
+    Deadline {
+        /// Whether the record is on disk.
+        is_durable: bool,
+    },
+}
+
+impl Running {
+    /// How to defer this call, if it is to be, and can be.
+    pub(super) fn deferral(&self) -> Option<Deferral> {
+        let deadline = &self.job.deadline;
+        let wanted = deadline.on_slow == OnSlow::Defer;
+        wanted.then(|| Deferral::of(self.job.question, deadline.ephemeral)).flatten()
+    }
+
+    /// When to prepare for a deadline.
+    pub(super) fn head_start(deadline: Instant) -> Instant {
+        deadline.checked_sub(HEAD_START).unwrap_or(deadline)
+    }
+
+    /// Makes room for a deferral, and starts its record; or says why it cannot be.
+    pub(super) fn prepare(
+        &self,
+        deferral: Deferral,
+        body: &[u8],
+        handler: &Handler,
+    ) -> Result<Prepared, &'static str> {
+        let interaction = Interaction::parse(body).ok();
+        let (application, token) =
+            interaction.and_then(|interaction| interaction.credentials()).ok_or(NO_TOKEN)?;
+        let rooms = [&self.gateway.bounds.deferred, &handler.deferred].map(Budget::try_one);
+        let [Some(entrys), Some(room)] = rooms else { return Err(NO_ROOM) };
+        let (record, app) = (&self.job.record, &self.job.app);
+        let deferred = Deferred {
+            app: record.app.clone(),
+            id: record.id,
+            application,
+            token,
+            deferral,
+            route: record.route.clone(),
+            arrived: self.gateway.clock.unix_time().saturating_sub(self.elapsed()),
+            give_up: record.received + app.give_up_after,
+            expires: Deferred::expiry(record.received),
+            fallback: app.fallback.clone(),
+        };
+        Ok(Prepared { deferral, ticket: self.gateway.outbox.begin(deferred, entrys), room })
+    }
+
+    /// Answers by what comes first, the handler or the deadline; never by both.
+    pub(super) async fn run_to_deadline(
+        &mut self,
+        mut calling: Pin<&mut impl Future<Output = Called>>,
+        deadline: Instant,
+        prepared: Prepared,
+        permits: Permits,
+    ) {
+        let Prepared { deferral, mut ticket, room } = prepared;
+        let is_durable = match first(calling.as_mut(), ticket.committed(), deadline).await {
+            // The ticket goes, and the record with it.
+            First::End(called) => return self.answered(called),
+            First::Deadline { is_durable } => is_durable,
+        };
+        ticket.defer();
+        self.defer(deferral, is_durable);
+        drop(permits);
+        let call = self.call.clone();
+        let handing_over =
+            async { if call.is_handed_over().await { ticket.is_sent() } else { ticket.withdraw() } };
+        let give_up = Instant::now() + self.job.app.give_up_after.saturating_sub(self.elapsed());
+        let ending = async {
+            let ended = tokio::time::timeout_at(give_up, calling).await.ok();
+            drop(room);
+            self.end_late(&ticket, deferral, ended);
+        };
+        join(handing_over, ending).await;
+    }
+
+    fn defer(&self, deferral: Deferral, is_durable: bool) {
+        let durable = if is_durable { "yes" } else { "no" };
+        let labels = metrics::Deferral { app: self.job.record.app.clone(), durable };
+        self.gateway.metrics.deferrals.get_or_create(&labels).inc();
+        let doubt = (!is_durable).then(|| "its record is not on disk: a crash would lose it".to_owned());
+        let reply = Reply::json(deferral.callback());
+        self.gateway.settle(&self.call, &self.job, Outcome::Deferred, reply, doubt);
+    }
+
+    /// The handler ended after Discord had been told to wait, or is not waited for any longer.
+    fn end_late(&mut self, ticket: &Ticket, deferral: Deferral, ended: Option<Called>) {
+        let judged = match ended {
+            None => Err(Failure::GivenUp(self.job.app.give_up_after)),
+            Some(called) => {
+                self.note_end_of_handler(&called);
+                called.result.map_err(Failure::from).and_then(|answer| self.judge_late(&answer, deferral))
+            }
+        };
+        match judged {
+            Ok(Some(message)) => ticket.answered(message),
+            Ok(None) => ticket.edits_itself(),
+            Err(failure) => {
+                logging::late_failure(&self.job.record, self.elapsed(), &failure.to_string());
+                ticket.failed();
+            }
+        }
+    }
+
+    /// The message that a late answer makes; `None` where the handler edits by itself.
+    fn judge_late(&self, answer: &Answer, deferral: Deferral) -> Result<Option<Message>, Failure> {
+        let mapped = answer::judge_late(answer, deferral, self.job.question)?;
+        let Some(Mapped { late: Late::Deliver(message), note, checked }) = mapped else {
+            logging::late(&self.job.record, self.elapsed(), "handler answers by itself");
+            return Ok(None);
+        };
+        // It would be the same each time.
+        let is_new = |_: &Note| !self.job.deadline.privacy_is_noted.swap(true, Ordering::Relaxed);
+        let broken = (!checked.broken_limits.is_empty())
+            .then(|| format!("Discord will refuse it: {}", checked.broken_limits.join("; ")));
+        match broken.or_else(|| note.filter(is_new).map(|note| note.to_string())) {
+            None => logging::late(&self.job.record, self.elapsed(), "handler answered late"),
+            Some(note) => logging::late_warning(&self.job.record, self.elapsed(), &note),
+        }
+        self.held(message).map(Some)
+    }
+
+    /// A message that counts in `limits.buffered` until it is on disk.
+    fn held(&self, message: Message) -> Result<Message, Failure> {
+        let mut room = self.gateway.bounds.buffered.reservation();
+        if room.grow(message.body.len()) {
+            Ok(Message { body: room.hold(message.body), ..message })
+        } else {
+            Err(Failure::NoMemory)
+        }
+    }
+}
+
+/// Waits for the first of both. The deadline waits for the record too, for a while.
+async fn first<T>(
+    calling: Pin<&mut impl Future<Output = T>>,
+    committed: impl Future<Output = bool>,
+    deadline: Instant,
+) -> First<T> {
+    let committed = tokio::time::timeout_at(deadline + SLOW_DISK, committed);
+    let both = join(committed, tokio::time::sleep_until(deadline));
+    tokio::select! {
+        biased;
+        end = calling => First::End(end),
+        (committed, ()) = both => First::Deadline { is_durable: committed.unwrap_or(false) },
+    }
+}
+
+#[cfg(test)]
+mod tests;

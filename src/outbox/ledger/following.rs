@@ -1,0 +1,188 @@
+//! The ledger as the store's thread sees it: what is to be written, and what became of it.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::{AFTER_DEFERRAL, Book, Deferred, Entry, Ledger, State, StoreState};
+
+/// How long the end of an entry waits for company on its way to the disk: nobody waits for it.
+const LAG: Duration = Duration::from_millis(10);
+
+/// What the store is to know of one entry.
+#[derive(Clone, Debug)]
+pub(in crate::outbox) struct Row {
+    pub(in crate::outbox) serial: u64,
+    pub(in crate::outbox) deferred: Arc<Deferred>,
+    pub(in crate::outbox) state: State,
+    pub(in crate::outbox) version: u64,
+}
+
+/// What the store is to write at once.
+#[derive(Debug, Default)]
+pub(in crate::outbox) struct Batch {
+    pub(in crate::outbox) put: Vec<Row>,
+    pub(in crate::outbox) delete: Vec<u64>,
+}
+
+impl Batch {
+    pub(in crate::outbox) fn is_empty(&self) -> bool {
+        self.put.is_empty() && self.delete.is_empty()
+    }
+}
+
+/// What the store's thread is to do.
+pub(in crate::outbox) enum Next {
+    Write(Batch),
+    /// Nothing has changed for a while.
+    Rest,
+    /// The last batch, perhaps an empty one: nothing follows.
+    Close(Batch),
+}
+
+impl Ledger {
+    /// The store's thread begins, or has ended; then nobody waits for it any more.
+    pub(in crate::outbox) fn is_at_work(&self, at_work: bool) {
+        if !at_work {
+            let mut book = self.lock();
+            book.store = StoreState::Absent;
+            book.folder = None;
+            book.let_nobody_wait();
+        }
+        self.at_work.send_replace(at_work);
+    }
+
+    /// Waits until there is something to write, for that long at most.
+    pub(in crate::outbox) fn next(&self, patience: Duration) -> Next {
+        let is_quiet = |book: &mut Book| book.unwritten.is_empty() && !book.closing;
+        let waited = self.changed.wait_timeout_while(self.lock(), patience, is_quiet);
+        let (book, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let can_wait = |book: &mut Book| !book.unwritten.is_empty() && !book.is_urgent && !book.closing;
+        let waited = self.changed.wait_timeout_while(book, LAG, can_wait);
+        let (mut book, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let batch = book.take_batch();
+        if !batch.is_empty() {
+            book.writing_since = Some(self.clock.now());
+        }
+        match (book.closing, batch) {
+            (true, batch) => Next::Close(batch),
+            (false, batch) if batch.is_empty() => Next::Rest,
+            (false, batch) => Next::Write(batch),
+        }
+    }
+
+    /// Lets that much time pass, but for a wish to close. Whether there is one.
+    pub(in crate::outbox) fn pause(&self, pause: Duration) -> bool {
+        let waited = self.changed.wait_timeout_while(self.lock(), pause, |book| !book.closing);
+        let (book, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        book.closing
+    }
+
+    /// A batch is on disk.
+    pub(in crate::outbox) fn wrote(&self, batch: &Batch) {
+        let mut book = self.lock();
+        book.writing_since = None;
+        for row in &batch.put {
+            let Some(entry) = book.entries.get_mut(&row.serial) else { continue };
+            entry.stored = Some(row.version);
+            if let (State::Answered { body, .. }, State::Answered { .. }) = (&mut entry.state, &row.state) {
+                *body = None;
+            }
+            for (version, told) in std::mem::take(&mut entry.commits) {
+                if version <= row.version {
+                    _ = told.send(true);
+                } else {
+                    entry.commits.push((version, told));
+                }
+            }
+        }
+    }
+
+    /// The store follows from now on; `on_disk` are the entries that it has. It is to be told of all that is known, but
+    /// for answers that are on disk alone, and of all that is over.
+    pub(in crate::outbox) fn is_open(&self, folder: PathBuf, on_disk: &BTreeSet<u64>) {
+        let mut book = self.lock();
+        book.store = StoreState::Open;
+        book.folder = Some(folder);
+        let is_over = |serial: &&u64| !book.entries.contains_key(serial);
+        let mut unwritten: BTreeSet<_> = on_disk.iter().filter(is_over).copied().collect();
+        for (serial, entry) in &mut book.entries {
+            if matches!(entry.state, State::Answered { body: None, .. }) {
+                if on_disk.contains(serial) {
+                    continue;
+                }
+                // The answer was in a file that had to be set aside.
+                entry.state = State::Failed;
+                entry.version += 1;
+            }
+            entry.stored = None;
+            unwritten.insert(*serial);
+        }
+        book.is_urgent = true;
+        book.unwritten = unwritten;
+    }
+
+    /// The store cannot follow: whoever waits for it is told.
+    pub(in crate::outbox) fn is_failing(&self, why: String) {
+        let mut book = self.lock();
+        book.writing_since = None;
+        book.store = StoreState::Failing(why);
+        book.let_nobody_wait();
+    }
+
+    /// Takes over what an earlier process left: its handlers' calls died with it. To be said before
+    /// [`Ledger::is_open`].
+    pub(in crate::outbox) fn recover(&self, rows: impl IntoIterator<Item = (u64, Deferred, State)>) {
+        let not_before = self.clock.now() + AFTER_DEFERRAL;
+        let mut book = self.lock();
+        for (serial, deferred, state) in rows {
+            let state = if matches!(state, State::Waiting) { State::Failed } else { state };
+            let entry = Entry {
+                deferred: Arc::new(deferred),
+                _counted: self.counted(&state),
+                state,
+                not_before: Some(not_before),
+                version: 1,
+                stored: Some(1),
+                may_be_stored: true,
+                commits: Vec::new(),
+                _room: None,
+            };
+            book.entries.insert(serial, entry);
+            self.metrics.outbox_entries.inc();
+            book.hand_over(serial);
+        }
+    }
+}
+
+impl Book {
+    fn take_batch(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        self.is_urgent = false;
+        for serial in std::mem::take(&mut self.unwritten) {
+            match self.entries.get_mut(&serial) {
+                Some(entry) => {
+                    entry.may_be_stored = true;
+                    batch.put.push(Row {
+                        serial,
+                        deferred: Arc::clone(&entry.deferred),
+                        state: entry.state.clone(),
+                        version: entry.version,
+                    });
+                }
+                None => batch.delete.push(serial),
+            }
+        }
+        batch
+    }
+
+    /// Whoever waits for the disk waits in vain.
+    fn let_nobody_wait(&mut self) {
+        for entry in self.entries.values_mut() {
+            for (_, told) in entry.commits.drain(..) {
+                _ = told.send(false);
+            }
+        }
+    }
+}

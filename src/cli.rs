@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod explain;
 mod keygen;
+mod outbox;
 mod probe;
 mod send;
 mod serve;
@@ -50,6 +51,9 @@ enum Command {
     Keygen(keygen::Options),
     /// Look at a public endpoint from outside: can Discord's validation pass, and if not, why?
     Probe(probe::Options),
+    /// Look into the outbox: the interactions that Discord was told to wait for
+    #[command(subcommand)]
+    Outbox(outbox::Command),
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,6 +73,7 @@ impl Cli {
             Command::Send(options) => send::run(&options),
             Command::Keygen(options) => keygen::run(&options),
             Command::Probe(options) => probe::run(&options),
+            Command::Outbox(command) => outbox::run(&command),
         };
         done.unwrap_or_else(|error| {
             eprintln!("shardless: {error:#}");

@@ -75,7 +75,7 @@ pub enum Tls {
 }
 
 /// `state_dir`, or what stands for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateDir(Option<PathBuf>);
 
 impl StateDir {

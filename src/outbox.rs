@@ -5,6 +5,7 @@
 
 mod ledger;
 mod store;
+pub mod view;
 mod writer;
 
 use std::io;

@@ -24,6 +24,8 @@ use super::ledger::{Batch, Row, State};
 pub(super) use moment::Moment;
 pub(super) use opening::Found;
 use record::BodySum;
+pub(super) use record::{Damaged, READ, Record, Stage, deferral_word, way_word};
+pub(super) use schema::is_begun;
 
 /// The database's name in the folder for state.
 pub(super) const FILE: &str = "outbox.sqlite3";
@@ -216,3 +218,6 @@ fn read_content(folder: &Path, serial: u64) -> io::Result<Content> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::FutureExt;
+use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
@@ -22,8 +24,12 @@ struct Kept {
 
 impl Kept {
     fn new() -> Self {
+        Self::by(Arc::new(SystemClock))
+    }
+
+    fn by(clock: Arc<dyn Clock>) -> Self {
         let metrics = Arc::new(Metrics::default());
-        let (outbox, dues) = Outbox::new(Arc::new(SystemClock), Arc::clone(&metrics));
+        let (outbox, dues) = Outbox::new(clock, Arc::clone(&metrics));
         Self { outbox, dues, metrics }
     }
 
@@ -35,13 +41,7 @@ impl Kept {
     }
 
     async fn until(&self, health: Health) {
-        let wait = async {
-            while self.outbox.health() != health {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        let waited = tokio::time::timeout(PATIENCE, wait).await;
-        assert!(waited.is_ok(), "{:?} is not {health:?}", self.outbox.health());
+        until(|| self.outbox.health() == health).await;
     }
 
     fn begin(&self, id: u64) -> Ticket {
@@ -58,11 +58,11 @@ impl Kept {
     }
 }
 
-fn token(id: u64) -> Token {
+pub(super) fn token(id: u64) -> Token {
     Token::new(&format!("secret-{id}-secret")).unwrap()
 }
 
-fn deferred(id: u64) -> Deferred {
+pub(super) fn deferred(id: u64) -> Deferred {
     let now = Instant::now();
     Deferred {
         app: "mybot".into(),
@@ -78,7 +78,7 @@ fn deferred(id: u64) -> Deferred {
     }
 }
 
-fn message(body: Vec<u8>) -> Message {
+pub(super) fn message(body: Vec<u8>) -> Message {
     Message {
         way: Way::Replace,
         content_type: "multipart/form-data; boundary=x".to_owned(),
@@ -87,13 +87,13 @@ fn message(body: Vec<u8>) -> Message {
 }
 
 /// Whether a text is in any file below a folder.
-fn is_anywhere(text: &str, folder: &Path) -> bool {
+pub(super) fn is_anywhere(text: &str, folder: &Path) -> bool {
     let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     let mut texts = files.map(|file| fs::read(file).unwrap_or_default());
     texts.any(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()))
 }
 
-fn names(folder: &Path) -> Vec<String> {
+pub(super) fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -254,5 +254,291 @@ async fn a_handler_and_a_stop_end_an_entry_once() {
         outbox.outbox.done(&due);
         outbox.outbox.all_delivered().await;
         outbox.outbox.none_waits().await;
+    }
+}
+
+/// Something that comes true by itself.
+async fn until(mut is_so: impl FnMut() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_token_that_is_over_leaves_the_disk_once_it_is_quiet() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = Kept::open(folder.path()).await;
+    let (over, stays) = (kept.begin(1), kept.begin(2));
+    assert!(over.committed().await && stays.committed().await);
+    assert!(is_anywhere("secret-1-", folder.path()));
+    over.withdraw();
+    until(|| !is_anywhere("secret-1-", folder.path())).await;
+    assert!(is_anywhere("secret-2-", folder.path()));
+}
+
+#[tokio::test]
+async fn a_token_that_is_over_leaves_the_disk_within_a_minute_under_load() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), Arc::new(OddClock::default()));
+    let kept = Kept::by(Arc::<OddClock>::clone(&clock));
+    kept.outbox.keep_in(folder.path().to_owned());
+    kept.until(Health::Durable).await;
+    let over = kept.begin(1);
+    assert!(over.committed().await);
+    over.withdraw();
+    for id in 2.. {
+        // Never quiet for a second.
+        assert!(kept.begin(id).committed().await);
+        if id == 50 {
+            assert!(is_anywhere("secret-1-", folder.path()));
+            clock.ahead.store(60, Ordering::SeqCst);
+        }
+        if id > 50 && !is_anywhere("secret-1-", folder.path()) {
+            break;
+        }
+        assert!(id < 200);
+    }
+}
+
+/// The machine's clock, some seconds ahead, or one that panics.
+#[derive(Default)]
+struct OddClock {
+    ahead: AtomicU64,
+    panics: AtomicBool,
+}
+
+impl Clock for OddClock {
+    fn now(&self) -> Instant {
+        SystemClock.now() + Duration::from_secs(self.ahead.load(Ordering::SeqCst))
+    }
+
+    fn unix_time(&self) -> Duration {
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "as the test asked for");
+        SystemClock.unix_time()
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_thread_is_told_and_survived() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), Arc::new(OddClock::default()));
+    let kept = Kept::by(Arc::<OddClock>::clone(&clock));
+    kept.outbox.keep_in(folder.path().to_owned());
+    kept.until(Health::Durable).await;
+    clock.panics.store(true, Ordering::SeqCst);
+    let ticket = kept.begin(1);
+    assert!(!ticket.committed().await);
+    assert_eq!(kept.outbox.health(), Health::Degraded("its thread panicked".to_owned()));
+    kept.until(Health::Durable).await;
+    assert!(ticket.committed().await);
+}
+
+#[rstest]
+#[case::missing(&|folder: &Path| fs::remove_dir(folder).unwrap())]
+#[case::a_file(&|folder: &Path| {
+    fs::remove_dir(folder).unwrap();
+    fs::write(folder, "").unwrap();
+})]
+#[case::without_a_file(&|folder: &Path| fs::create_dir(folder.join(store::FILE)).unwrap())]
+#[tokio::test]
+async fn a_folder_that_cannot_be_used_is_used_once_it_can_be(#[case] harm: &dyn Fn(&Path)) {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("state");
+    fs::create_dir(&folder).unwrap();
+    harm(&folder);
+    let kept = Kept::new();
+    kept.outbox.keep_in(folder.clone());
+    until(|| matches!(kept.outbox.health(), Health::Degraded(_))).await;
+    let mut ticket = kept.begin(1);
+    ticket.defer();
+    assert!(!ticket.committed().await);
+    ticket.answered(message(b"{}".to_vec()));
+    fs::remove_file(&folder).or_else(|_| fs::remove_dir_all(&folder)).unwrap_or_default();
+    fs::create_dir(&folder).unwrap();
+    kept.until(Health::Durable).await;
+    kept.outbox.close().await;
+    assert!(matches!(Kept::open(&folder).await.due(), Some((1, Task::Answer { .. }))));
+}
+
+/// Who writes on into a file that is gone keeps nothing.
+#[tokio::test]
+async fn a_folder_that_is_swept_is_filled_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut kept = Kept::open(folder.path()).await;
+    let (waiting, mut answered) = (kept.begin(1), kept.begin(2));
+    answered.defer();
+    answered.is_sent();
+    let id = answered.serial;
+    answered.answered(message(b"{}".to_vec()));
+    let due = kept.dues.next().await.unwrap();
+    assert!(waiting.committed().await && kept.outbox.committed(&due).await && due.serial == id);
+    assert!(kept.outbox.content(&due).await.is_ok());
+    for name in names(folder.path()) {
+        fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    assert!(!kept.begin(3).committed().await);
+    kept.until(Health::Durable).await;
+    assert!(waiting.committed().await && kept.outbox.committed(&due).await);
+    assert!(kept.outbox.content(&due).await.is_err(), "it was nowhere else");
+    std::mem::forget(waiting);
+    kept.outbox.close().await;
+    let mut next = Kept::open(folder.path()).await;
+    assert_eq!([next.due(), next.due()], [Some((1, Task::Fallback)), Some((2, Task::Fallback))]);
+}
+
+/// The commits in the write-ahead log: each ends with a page that says how many the database has.
+fn commits(folder: &Path) -> usize {
+    let log = fs::read(folder.join("outbox.sqlite3-wal")).unwrap();
+    log[32..].chunks(24 + 4096).filter(|page| page[4..8] != [0; 4]).count()
+}
+
+#[tokio::test]
+async fn many_that_begin_at_once_share_a_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = Kept::open(folder.path()).await;
+    let before = commits(folder.path());
+    let tickets: Vec<_> = (0..500).map(|id| kept.begin(id)).collect();
+    for ticket in &tickets {
+        assert!(ticket.committed().await);
+    }
+    let commits = commits(folder.path()) - before;
+    assert!((1..50).contains(&commits), "{commits}");
+}
+
+#[tokio::test]
+async fn the_store_goes_with_those_who_use_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = Kept::open(folder.path()).await;
+    drop(kept);
+    until(|| names(folder.path()) == [store::FILE]).await;
+}
+
+/// What may be said, to entries by number.
+#[derive(Clone, Debug)]
+enum Said {
+    Begin(u64),
+    Withdraw(u64),
+    Answered(u64, usize),
+    Failed(u64),
+    EditsItself(u64),
+    Done(u64),
+    Restart { crash: bool },
+}
+
+fn said() -> impl Strategy<Value = Said> {
+    let id = 0..6_u64;
+    prop_oneof![
+        6 => id.clone().prop_map(Said::Begin),
+        1 => id.clone().prop_map(Said::Withdraw),
+        2 => (id.clone(), prop_oneof![0..2000_usize, Just(300_000)]).prop_map(|(id, size)| Said::Answered(id, size)),
+        1 => id.clone().prop_map(Said::Failed),
+        1 => id.clone().prop_map(Said::EditsItself),
+        3 => id.prop_map(Said::Done),
+        2 => any::<bool>().prop_map(|crash| Said::Restart { crash }),
+    ]
+}
+
+/// The outbox beside what it should hold: by number, the size of an answer, or a word.
+#[derive(Default)]
+struct Model {
+    tickets: BTreeMap<u64, Ticket>,
+    dues: BTreeMap<u64, (Due, Option<usize>)>,
+}
+
+impl Model {
+    async fn say(&mut self, kept: &mut Kept, said: Said) {
+        let size = if let Said::Answered(_, size) = said { Some(size) } else { None };
+        match said {
+            Said::Begin(id) if !self.tickets.contains_key(&id) && !self.dues.contains_key(&id) => {
+                let mut ticket = kept.begin(id);
+                ticket.defer();
+                ticket.is_sent();
+                self.tickets.insert(id, ticket);
+            }
+            Said::Withdraw(id) => drop(self.tickets.remove(&id)),
+            Said::Done(id) => drop(self.dues.remove(&id).map(|(due, _)| kept.outbox.done(&due))),
+            Said::Answered(id, _) | Said::Failed(id) | Said::EditsItself(id) => {
+                let Some(ticket) = self.tickets.remove(&id) else { return };
+                match &said {
+                    Said::Answered(_, size) => ticket.answered(message(vec![b'x'; *size])),
+                    Said::Failed(_) => ticket.failed(),
+                    _ => ticket.edits_itself(),
+                }
+                let due = kept.dues.next().await.unwrap();
+                assert_eq!(due.deferred.id, id);
+                self.dues.insert(id, (due, size));
+            }
+            Said::Begin(_) | Said::Restart { .. } => {}
+        }
+    }
+
+    /// Everything is as it should be in the outbox of the next process.
+    async fn restarts(&mut self, kept: &mut Kept) {
+        let mut before: BTreeMap<_, _> = std::mem::take(&mut self.dues)
+            .into_iter()
+            .map(|(id, (due, size))| (id, (due.task, size)))
+            .collect();
+        for (id, ticket) in std::mem::take(&mut self.tickets) {
+            std::mem::forget(ticket);
+            before.insert(id, (Task::Fallback, None));
+        }
+        while let Ok(due) = kept.dues.0.try_recv() {
+            if due.deferred.id == LAST {
+                kept.outbox.done(&due);
+                continue;
+            }
+            let (task, size) = before.remove(&due.deferred.id).unwrap();
+            assert_eq!(due.task, task);
+            if let Some(size) = size {
+                let is_whole = match kept.outbox.content(&due).await.unwrap() {
+                    Content::Bytes(body) => body.len() == size,
+                    Content::File { path, .. } => fs::read(path).unwrap() == vec![b'x'; size],
+                };
+                assert!(is_whole);
+            }
+            self.dues.insert(due.deferred.id, (due, size));
+        }
+        assert!(before.is_empty(), "lost: {before:?}");
+        assert_eq!(kept.entries(), i64::try_from(self.dues.len()).unwrap());
+    }
+}
+
+/// The entry that a crash comes after.
+const LAST: u64 = 99;
+
+async fn play(all: Vec<Said>) {
+    let mut folder = tempfile::tempdir().unwrap();
+    let (mut kept, mut model) = (Kept::open(folder.path()).await, Model::default());
+    for said in all.into_iter().chain([Said::Restart { crash: false }]) {
+        let Said::Restart { crash } = said else {
+            model.say(&mut kept, said).await;
+            continue;
+        };
+        if crash {
+            // What was said before is on disk before it, or with it.
+            let mut last = kept.begin(LAST);
+            last.defer();
+            assert!(last.committed().await);
+            let copy = tempfile::tempdir().unwrap();
+            for name in names(folder.path()).into_iter().filter(|name| !name.ends_with("-shm")) {
+                fs::copy(folder.path().join(&name), copy.path().join(&name)).unwrap();
+            }
+            folder = copy;
+        } else {
+            kept.outbox.close().await;
+        }
+        kept = Kept::open(folder.path()).await;
+        model.restarts(&mut kept).await;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 50, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_said_outlives_every_restart(all in prop::collection::vec(said(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(play(all));
     }
 }

@@ -59,7 +59,7 @@ impl Writer {
                 error!("the outbox could not be closed: {failure}; deferrals that are left are lost");
                 break;
             }
-            is_last = self.ledger.pause(PAUSE);
+            is_last = self.ledger.pause(PAUSE) || self.is_alone();
         }
         self.ledger.is_at_work(false);
     }
@@ -76,6 +76,7 @@ impl Writer {
                         self.tidy(&mut store)?;
                     }
                 }
+                Next::Rest if self.is_alone() => return store.close(self.moment()),
                 Next::Rest => self.tidy(&mut store)?,
                 Next::Close(batch) => {
                     store.write(&batch, self.moment())?;
@@ -128,6 +129,11 @@ impl Writer {
                 "the outbox in {folder} cannot be kept: {failure}; deferrals go on, but a crash would lose them"
             );
         }
+    }
+
+    /// Whether nobody is left who could say anything.
+    fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.ledger) == 1
     }
 
     fn moment(&self) -> Moment {

@@ -19,6 +19,7 @@ mod framing;
 mod handlers;
 mod layers;
 mod limits;
+mod outbox;
 mod probe;
 mod provenance;
 mod reach;

@@ -16,19 +16,25 @@ use crate::outbox::{Deferred, TOKEN_MARGIN};
 /// The columns in the order of [`Record`]'s fields, the body's not among them.
 const FIELDS: usize = 15;
 
+const WAITING: &str = "waiting";
+const ANSWERED: &str = "answered";
+const FAILED: &str = "failed";
+const EDITS_ITSELF: &str = "edits itself";
+
 /// Writes one entry, in the place of what there is of it.
 pub(super) const PUT: &str = "INSERT OR REPLACE INTO entries (serial, app, interaction, application, token, deferral, \
     route, arrived, give_up, expires, fallback, state, way, content_type, body_size, body_digest, checksum, body) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
 
 /// Reads all entries but their bodies.
-pub(super) const READ: &str = "SELECT serial, app, interaction, application, token, deferral, route, arrived, give_up, \
+pub(in crate::outbox) const READ: &str = "SELECT serial, app, interaction, application, token, deferral, route, arrived, give_up, \
     expires, fallback, state, way, content_type, body_size, body_digest, checksum FROM entries ORDER BY arrived, serial";
 
 /// What is known of an answer's body without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BodySum {
-    pub(super) size: u64,
+pub(in crate::outbox) struct BodySum {
+    /// In bytes.
+    pub(in crate::outbox) size: u64,
     pub(super) digest: [u8; 32],
 }
 
@@ -46,7 +52,7 @@ impl BodySum {
 
 /// An entry as it was read. Times are times of day, since 1970.
 pub(in crate::outbox) struct Record {
-    pub(in crate::outbox) serial: u64,
+    pub(super) serial: u64,
     pub(in crate::outbox) app: String,
     pub(in crate::outbox) interaction: u64,
     pub(in crate::outbox) application: u64,
@@ -82,7 +88,7 @@ impl Record {
     /// # Errors
     ///
     /// If the row cannot be read at all. A row that is damaged is no error.
-    pub(super) fn decode(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<Self, Damaged>> {
+    pub(in crate::outbox) fn decode(row: &rusqlite::Row<'_>) -> rusqlite::Result<Result<Self, Damaged>> {
         let serial: i64 = row.get(0)?;
         let mut values = [ValueRef::Null; FIELDS];
         for (index, value) in values.iter_mut().enumerate() {
@@ -232,7 +238,8 @@ fn finish(context: Context) -> [u8; 32] {
     context.finish().as_ref().try_into().unwrap_or_default()
 }
 
-fn deferral_word(deferral: Deferral) -> &'static str {
+/// How it was deferred, in a word for the database and for people.
+pub(in crate::outbox) fn deferral_word(deferral: Deferral) -> &'static str {
     match deferral {
         Deferral::Message { private: false } => "message",
         Deferral::Message { private: true } => "private message",
@@ -245,7 +252,8 @@ fn deferral_of(word: &str) -> Option<Deferral> {
     all.into_iter().find(|deferral| deferral_word(*deferral) == word)
 }
 
-fn way_word(way: Way) -> &'static str {
+/// Which requests bring an answer to the user, in such a word.
+pub(in crate::outbox) fn way_word(way: Way) -> &'static str {
     match way {
         Way::Edit => "edit",
         Way::Replace => "replace",
@@ -255,20 +263,32 @@ fn way_word(way: Way) -> &'static str {
 
 fn state_word(state: &State) -> &'static str {
     match state {
-        State::Waiting => "waiting",
-        State::Answered { .. } => "answered",
-        State::Failed => "failed",
-        State::EditsItself => "edits itself",
+        State::Waiting => WAITING,
+        State::Answered { .. } => ANSWERED,
+        State::Failed => FAILED,
+        State::EditsItself => EDITS_ITSELF,
+    }
+}
+
+impl Stage {
+    /// In such a word.
+    pub(in crate::outbox) fn word(&self) -> &'static str {
+        match self {
+            Self::Waiting => WAITING,
+            Self::Answered { .. } => ANSWERED,
+            Self::Failed => FAILED,
+            Self::EditsItself => EDITS_ITSELF,
+        }
     }
 }
 
 fn stage_of(word: &str, answer: &[ValueRef<'_>]) -> Option<Stage> {
     let [way, content_type, size, digest] = answer else { return None };
     Some(match word {
-        "waiting" => Stage::Waiting,
-        "failed" => Stage::Failed,
-        "edits itself" => Stage::EditsItself,
-        "answered" => Stage::Answered {
+        WAITING => Stage::Waiting,
+        FAILED => Stage::Failed,
+        EDITS_ITSELF => Stage::EditsItself,
+        ANSWERED => Stage::Answered {
             way: [Way::Edit, Way::Replace, Way::FollowUp]
                 .into_iter()
                 .find(|known| way.as_str() == Ok(way_word(*known)))?,

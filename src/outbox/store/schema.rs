@@ -55,6 +55,15 @@ pub(super) fn version(connection: &Connection) -> Result<Version, StoreError> {
     }
 }
 
+/// Whether a file can be read as it is; an empty one has nothing in it yet.
+///
+/// # Errors
+///
+/// As [`version`].
+pub(in crate::outbox) fn is_begun(connection: &Connection) -> Result<bool, StoreError> {
+    Ok(matches!(version(connection)?, Version::Known(_)))
+}
+
 /// Brings a file to the newest version.
 pub(super) fn migrate(transaction: &Transaction<'_>, version: &Version) -> rusqlite::Result<()> {
     let done = match version {

@@ -48,6 +48,9 @@ fn commands(folder: &Path, date: &str) -> Result<(), Box<dyn Error>> {
     let page = |command| Man::new(command).date(date).source(SOURCE).manual("shardless");
     for command in shardless.get_subcommands() {
         page(command.clone()).generate_to(folder)?;
+        for part in command.get_subcommands() {
+            page(part.clone()).generate_to(folder)?;
+        }
     }
 
     let page = page(shardless);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use rstest::rstest;
 use shardless::rehearsal::{Author, Payload};
 use tokio::io::AsyncWriteExt;
@@ -282,11 +283,14 @@ async fn handlers_around_the_deadline_have_one_outcome_each() {
     .await;
     let stage = Stage::with("", handler).await;
     let mut author = stage.daemon.author(1);
-    let payloads: Vec<_> = (0..400).map(|_| author.command("roll", &[])).collect();
-    let exchanges = futures_util::future::join_all(payloads.iter().map(|payload| stage.send(payload))).await;
+    let payloads: Vec<_> = (0..240).map(|_| author.command("roll", &[])).collect();
+    // So many at once that the machine has no part in who is first.
+    let exchanges = stream::iter(&payloads).map(|payload| stage.send(payload)).buffered(24);
+    let exchanges: Vec<_> = exchanges.collect().await;
     stage.until_entries(0).await;
     let (mut answered, mut deferred) = (0, 0);
     for (payload, exchange) in payloads.iter().zip(&exchanges) {
+        assert_eq!(exchange.status, 200);
         let view = stage.api.view(&token(payload)).unwrap();
         assert_eq!(original(&view).content, "hello");
         assert!(view.follow_ups.is_empty());
@@ -302,5 +306,5 @@ async fn handlers_around_the_deadline_have_one_outcome_each() {
             }
         }
     }
-    assert!(answered > 50 && deferred > 50, "{answered} answered, {deferred} deferred");
+    assert!(answered > 20 && deferred > 20, "{answered} answered, {deferred} deferred");
 }

@@ -2,28 +2,30 @@
 
 mod connector;
 mod health;
+mod once;
 mod provenance;
+mod replica;
 mod transport;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use thiserror::Error;
 use tokio::time::Instant;
-use tracing::{info, warn};
 
 use crate::budget::Budget;
 use crate::config::{self, HandlerUrl};
 use crate::discord::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, VerifiedBody};
 use connector::Trust;
 pub use connector::TrustError;
-use health::{Change, Health};
+use health::Health;
+use once::Once;
 use provenance::Secret;
 pub use provenance::SecretError;
+use replica::{Attempt, Replica};
 use transport::Transport;
 
 /// Tells a handler which application an interaction belongs to.
@@ -49,15 +51,8 @@ pub struct Handler {
     choices: AtomicU64,
 }
 
-struct Replica {
-    label: Arc<str>,
-    transport: Transport,
-    health: Health,
-}
-
 /// A verified interaction with what a handler gets to know beside it. Nothing of the client's own headers is in it
 /// but these.
-#[derive(Clone)]
 pub struct Forwarding {
     /// The body, and the headers that prove it.
     pub body: VerifiedBody,
@@ -73,10 +68,25 @@ pub struct Forwarding {
     pub app: HeaderValue,
     /// The trace that the interaction belongs to, and our part of it.
     pub trace: Option<HeaderValue>,
-    /// Time left for the answer.
-    pub time_left: Duration,
-    /// What proves to this handler that it came through us; [`Handler::call`] adds it.
-    pub provenance: HeaderMap,
+    /// When Discord is to have an answer.
+    pub deadline: Instant,
+    /// Whether somebody still wants the handler's.
+    pub given_up: GivenUp,
+}
+
+/// Tells a call that nobody wants its answer any more. What is under way goes on; nothing is begun.
+#[derive(Clone, Debug, Default)]
+pub struct GivenUp(Arc<AtomicBool>);
+
+impl GivenUp {
+    /// From now on.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 /// Why a handler cannot be made ready.
@@ -187,16 +197,22 @@ impl Handler {
     }
 
     /// Hands the interaction to a replica. Only one that surely did not get it is followed by another.
-    pub async fn call(&self, mut forwarding: Forwarding) -> Called {
+    pub async fn call(&self, forwarding: Forwarding) -> Called {
+        let mut headers = forwarding.headers();
         if let Some(secret) = &self.secret {
-            forwarding.provenance = secret.headers(&forwarding);
+            headers.extend(secret.headers(&forwarding));
         }
+        let Forwarding { body, deadline, given_up, .. } = forwarding;
+        let body = Once::new(body.into_bytes());
+        let attempt = Attempt::new(headers, body.clone(), deadline);
         let mut tried = Vec::new();
-        let mut last = None;
-        while let Some((index, replica)) = self.choose(&tried) {
+        let mut last: Option<Called> = None;
+        while last.is_none() || !given_up.is_set() {
+            let Some((index, replica)) = self.choose(&tried) else { break };
             tried.push(index);
-            let called = replica.call(forwarding.clone(), self.replicas.len() > 1).await;
-            if !matches!(&called.result, Err(error) if error.sent == Sent::NotSent) {
+            let called = replica.call(attempt.clone(), self.replicas.len() > 1).await;
+            let is_sent = !matches!(&called.result, Err(error) if error.sent == Sent::NotSent);
+            if is_sent || body.is_taken() {
                 return called;
             }
             last = Some(called);
@@ -216,59 +232,29 @@ impl Handler {
         let (well, left_out): (Vec<_>, Vec<_>) =
             untried.partition(|(_, replica)| replica.health.may_be_called(now));
         let candidates = if well.is_empty() { left_out } else { well };
-        let (count, random) = (candidates.len(), self.random());
-        let first = random.checked_rem(count)?;
-        let second = (first + 1 + (random >> 16) % count.saturating_sub(1).max(1)) % count;
+        let (first, second) = two_of(candidates.len(), self.random())?;
         let (one, other) = (*candidates.get(first)?, *candidates.get(second)?);
         let chosen = if other.1.health.in_flight() < one.1.health.in_flight() { other } else { one };
         chosen.1.health.is_tried(now);
         Some(chosen)
     }
 
-    fn random(&self) -> usize {
+    fn random(&self) -> u64 {
         // One step of SplitMix64: no secret, only unlike the last one.
         let n = self.choices.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let n = (n ^ (n >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let n = (n ^ (n >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        usize::try_from((n ^ (n >> 31)) >> 1).unwrap_or_default()
+        n ^ (n >> 31)
     }
 }
 
-impl Replica {
-    /// One call. How it ends decides about the next ones, if there are others to take them.
-    async fn call(&self, forwarding: Forwarding, has_others: bool) -> Called {
-        let _in_flight = self.health.begin();
-        let time_left = forwarding.time_left;
-        let sending = self.transport.send(forwarding);
-        tokio::pin!(sending);
-        let (result, is_late) = tokio::select! {
-            result = &mut sending => (result, false),
-            () = tokio::time::sleep(time_left), if has_others => {
-                self.note(Err("no answer in time"));
-                (sending.await, true)
-            }
-        };
-        match &result {
-            _ if !has_others || is_late => {}
-            Ok(_) => self.note(Ok(())),
-            Err(error) => self.note(Err(&error.to_string())),
-        }
-        Called { replica: Arc::clone(&self.label), result }
-    }
-
-    fn note(&self, end: Result<(), &str>) {
-        match (self.health.note(end.is_ok(), Instant::now()), end) {
-            (Some(Change::LeftOut(time)), Err(why)) => {
-                let time = humantime::format_duration(time);
-                warn!(
-                    handler = &*self.label,
-                    "replica is left out for {time}, it fails again and again: {why}"
-                );
-            }
-            (Some(Change::Back), _) => info!(handler = &*self.label, "replica answers again"),
-            _ => {}
-        }
-    }
+/// Two of so many, not the same one twice unless there is no other. With as many bits as there are, whatever the
+/// machine's words have.
+fn two_of(count: usize, random: u64) -> Option<(usize, usize)> {
+    let count = count as u64;
+    let first = (random >> 32).checked_rem(count)?;
+    let second = (first + 1 + (random & 0xFFFF_FFFF) % count.saturating_sub(1).max(1)) % count;
+    Some((first.try_into().ok()?, second.try_into().ok()?))
 }
 
 impl fmt::Display for Handler {
@@ -292,9 +278,6 @@ impl Forwarding {
         if let Some(trace) = &self.trace {
             headers.insert(TRACE_HEADER, trace.clone());
         }
-        let milliseconds = u64::try_from(self.time_left.as_millis()).unwrap_or(u64::MAX);
-        headers.insert(DEADLINE_HEADER, HeaderValue::from(milliseconds));
-        headers.extend(self.provenance.clone());
         headers
     }
 }
@@ -306,5 +289,22 @@ impl CallError {
 
     fn maybe_read(cause: Cause) -> Self {
         Self { sent: Sent::MaybeRead, cause }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_are_picked_from_all_with_both_halves_of_a_number() {
+        assert_eq!(two_of(0, 7), None);
+        assert_eq!(two_of(1, u64::MAX), Some((0, 0)));
+        assert_eq!(two_of(4, 0), Some((0, 1)));
+        assert_eq!(two_of(4, 3 << 32 | 2), Some((3, 2)));
+        for random in [u64::MAX, 1 << 63, 0xFFFF_FFFF, 0x0123_4567_89AB_CDEF] {
+            let (first, second) = two_of(5, random).unwrap();
+            assert!(first < 5 && second < 5 && first != second, "{random}");
+        }
     }
 }

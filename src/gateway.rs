@@ -177,9 +177,11 @@ impl Gateway {
         match choice.target {
             Target::Reply(reply) => self.reply(&call, &job, reply),
             Target::Handler(handler) => {
-                let unix_time = self.clock.unix_time();
-                let forwarding =
-                    intake::forwarding(body, content_type, &head.headers, &job, trace, unix_time);
+                let now = intake::Now {
+                    unix_time: self.clock.unix_time(),
+                    time_left: self.time_left(job.record.received, answer_within),
+                };
+                let forwarding = intake::forwarding(body, content_type, &head.headers, &job, trace, now);
                 self.start(&call, job, handler, forwarding)?;
             }
         }

@@ -102,8 +102,8 @@ fn client_config(
 /// Makes connections to one replica.
 #[derive(Clone)]
 pub(super) enum Connector {
-    Tcp(HttpConnector),
-    Tls(HttpsConnector<HttpConnector>, Duration),
+    Tcp(Timed<HttpConnector>),
+    Tls(Timed<HttpsConnector<Timed<HttpConnector>>>),
     Unix(PathBuf),
 }
 
@@ -116,39 +116,66 @@ impl Connector {
         let mut tcp = HttpConnector::new();
         tcp.set_connect_timeout(Some(connect_timeout));
         tcp.set_nodelay(true);
-        let Some(trust) = trust.filter(|_| url.is_https()) else { return Self::Tcp(tcp) };
         tcp.enforce_http(false);
+        // By itself it would leave looking the name up out of account.
+        let tcp = Timed { inner: tcp, timeout: connect_timeout };
+        let Some(trust) = trust.filter(|_| url.is_https()) else { return Self::Tcp(tcp) };
         let tls = HttpsConnectorBuilder::new().with_tls_config(trust.client.clone());
-        Self::Tls(tls.https_only().enable_http1().wrap_connector(tcp), connect_timeout + TLS_TIMEOUT)
+        let tls = tls.https_only().enable_http1().wrap_connector(tcp);
+        Self::Tls(Timed { inner: tls, timeout: connect_timeout + TLS_TIMEOUT })
     }
 }
 
-type Connecting = Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>;
+/// A connector that must be done in time, whatever it does.
+#[derive(Clone)]
+pub(super) struct Timed<C> {
+    inner: C,
+    timeout: Duration,
+}
+
+impl<C> Service<Uri> for Timed<C>
+where
+    C: Service<Uri, Future: Send + 'static, Error: Into<BoxError>>,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = Connecting<C::Response>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = tokio::time::timeout(self.timeout, self.inner.call(uri));
+        Box::pin(async { connecting.await?.map_err(Into::into) })
+    }
+}
+
+type Connecting<S> = Pin<Box<dyn Future<Output = Result<S, BoxError>> + Send>>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Service<Uri> for Connector {
     type Response = Stream;
     type Error = BoxError;
-    type Future = Connecting;
+    type Future = Connecting<Stream>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         match self {
-            Self::Tcp(tcp) => tcp.poll_ready(context).map_err(Into::into),
-            Self::Tls(tls, _) => tls.poll_ready(context),
+            Self::Tcp(tcp) => tcp.poll_ready(context),
+            Self::Tls(tls) => tls.poll_ready(context),
             Self::Unix(_) => Poll::Ready(Ok(())),
         }
     }
 
-    fn call(&mut self, uri: Uri) -> Connecting {
+    fn call(&mut self, uri: Uri) -> Self::Future {
         match self {
             Self::Tcp(tcp) => {
                 let connecting = tcp.call(uri);
                 Box::pin(async { Ok(Stream::Tcp(connecting.await?)) })
             }
-            Self::Tls(tls, timeout) => {
+            Self::Tls(tls) => {
                 let connecting = tls.call(uri);
-                let connecting = tokio::time::timeout(*timeout, connecting);
-                Box::pin(async { Ok(Stream::Tls(Box::new(connecting.await??))) })
+                Box::pin(async { Ok(Stream::Tls(Box::new(connecting.await?))) })
             }
             Self::Unix(socket) => {
                 let socket = socket.clone();
@@ -223,5 +250,37 @@ impl Write for Stream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         on_stream!(self, poll_write_vectored(context, slices))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone)]
+    struct Name;
+
+    /// A name that nobody answers for.
+    impl Service<Uri> for Name {
+        type Response = ();
+        type Error = io::Error;
+        type Future = std::future::Pending<io::Result<()>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Uri) -> Self::Future {
+            std::future::pending()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looking_a_name_up_counts_inside_the_time_to_connect() {
+        let start = tokio::time::Instant::now();
+        let mut connector = Timed { inner: Name, timeout: Duration::from_millis(300) };
+        let error = connector.call(Uri::from_static("http://bot.internal/")).await.unwrap_err();
+        assert_eq!(error.to_string(), "deadline has elapsed");
+        assert!(start.elapsed() < Duration::from_millis(400));
     }
 }

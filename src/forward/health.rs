@@ -16,6 +16,8 @@ const LONGEST_TIME: Duration = Duration::from_secs(15);
 #[derive(Debug, Default)]
 pub(super) struct Health {
     in_flight: AtomicUsize,
+    /// Calls that have ended well.
+    answers: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -38,18 +40,28 @@ pub(super) enum Change {
 }
 
 /// A call in flight; it counts until it is dropped.
-pub(super) struct InFlight<'a>(&'a AtomicUsize);
+pub(super) struct InFlight<'a> {
+    health: &'a Health,
+    answers_before: usize,
+}
+
+impl InFlight<'_> {
+    /// Whether no answer has come from this replica since the call began.
+    pub(super) fn is_silent_since(&self) -> bool {
+        self.health.answers.load(Ordering::Relaxed) == self.answers_before
+    }
+}
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.health.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Health {
     pub(super) fn begin(&self) -> InFlight<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(&self.in_flight)
+        InFlight { health: self, answers_before: self.answers.load(Ordering::Relaxed) }
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -74,6 +86,7 @@ impl Health {
     pub(super) fn note(&self, is_well: bool, now: Instant) -> Option<Change> {
         let mut state = self.lock();
         if is_well {
+            self.answers.fetch_add(1, Ordering::Relaxed);
             state.failures = 0;
             state.is_on_trial = false;
             return state.left_out_until.take().map(|_| Change::Back);
@@ -132,6 +145,17 @@ mod tests {
         assert_eq!(health.note(true, now), Some(Change::Back));
         assert!(health.may_be_called(now));
         assert_eq!(health.note(false, now), None, "all is forgotten");
+    }
+
+    #[test]
+    fn a_call_that_nothing_has_come_back_since_is_told_from_one_among_answers() {
+        let (health, now) = (Health::default(), Instant::now());
+        let first = health.begin();
+        health.note(false, now);
+        assert!(first.is_silent_since(), "a failure is no answer");
+        health.note(true, now);
+        let second = health.begin();
+        assert!(!first.is_silent_since() && second.is_silent_since());
     }
 
     #[test]

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::connector::{Connector, Trust};
-use super::{Answer, CallError, Cause, Forwarding};
+use super::once::Once;
+use super::replica::Attempt;
+use super::{Answer, CallError, Cause};
 use crate::budget::{Budget, Reservation};
 use crate::config::{HandlerBounds, HandlerUrl};
 
@@ -21,7 +23,7 @@ const MAX_HEADERS: usize = 64 * 1024;
 
 pub(super) struct Transport {
     url: HandlerUrl,
-    client: Client<Connector, Full<Bytes>>,
+    client: Client<Connector, Once>,
     budget: Arc<Budget>,
     max_response: usize,
 }
@@ -44,8 +46,8 @@ impl Transport {
 
     /// One request, once. The client sends it again by itself only where a reused connection turned out to be closed
     /// before a byte of it was written.
-    pub(super) async fn send(&self, forwarding: Forwarding) -> Result<Answer, CallError> {
-        let response = self.client.request(request(self.url.uri(), forwarding)).await.map_err(|error| {
+    pub(super) async fn send(&self, attempt: Attempt) -> Result<Answer, CallError> {
+        let response = self.client.request(request(self.url.uri(), attempt)).await.map_err(|error| {
             let reason = innermost(&error);
             if error.is_connect() && reason.contains("certificate") {
                 CallError::not_sent(Cause::Trust(reason))
@@ -64,9 +66,9 @@ impl Transport {
     }
 }
 
-fn request(uri: &Uri, forwarding: Forwarding) -> Request<Full<Bytes>> {
-    let headers = forwarding.headers();
-    let mut request = Request::new(Full::new(forwarding.body.into_bytes()));
+fn request(uri: &Uri, attempt: Attempt) -> Request<Once> {
+    let (headers, body) = attempt.into_parts();
+    let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri.clone();
     *request.headers_mut() = headers;

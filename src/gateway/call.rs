@@ -17,7 +17,7 @@ use crate::budget::{Budget, Reservation};
 use crate::discord::TOKEN_LIFETIME;
 use crate::discord::callback::{self, Question};
 use crate::discord::interaction::Kind;
-use crate::forward::{Called, Forwarding, Handler};
+use crate::forward::{Called, Forwarding, GivenUp, Handler};
 use crate::logging;
 use crate::metrics;
 
@@ -126,7 +126,7 @@ impl Gateway {
         call: &Arc<Call>,
         job: Job,
         handler: Arc<Handler>,
-        mut forwarding: Forwarding,
+        forwarding: Forwarding,
     ) -> Result<(), Refusal> {
         let permits = [&self.bounds.in_flight, &job.app.in_flight, &handler.in_flight].map(Budget::try_one);
         let [Some(ours), Some(apps), Some(handlers)] = permits else {
@@ -137,10 +137,14 @@ impl Gateway {
             call.settle(Reply::empty(Refusal::InFlight.status()));
             return Err(Refusal::InFlight);
         };
-        forwarding.time_left = self.time_left(job.record.received, job.answer_within);
         self.metrics.calls_in_flight.inc();
-        let running =
-            Running { gateway: Arc::clone(self), call: Arc::clone(call), job, forwarded: self.clock.now() };
+        let running = Running {
+            gateway: Arc::clone(self),
+            call: Arc::clone(call),
+            job,
+            forwarded: self.clock.now(),
+            given_up: forwarding.given_up.clone(),
+        };
         tokio::spawn(running.run(handler, forwarding, [ours, apps, handlers]));
         Ok(())
     }
@@ -186,11 +190,12 @@ pub(super) struct Running {
     pub(super) call: Arc<Call>,
     pub(super) job: Job,
     forwarded: Instant,
+    given_up: GivenUp,
 }
 
 impl Running {
     async fn run(mut self, handler: Arc<Handler>, forwarding: Forwarding, permits: Permits) {
-        let deadline = Instant::now() + forwarding.time_left;
+        let deadline = forwarding.deadline;
         let deferral = self.deferral().map(|deferral| (deferral, forwarding.body.bytes().clone()));
         let calling = handler.call(forwarding);
         tokio::pin!(calling);
@@ -227,8 +232,10 @@ impl Running {
             Err(failure) => self.fail(Outcome::Failed, &failure),
         }
     }
+
     /// The deadline came first, and there is no deferral.
     fn late(&mut self, why: &'static str) {
+        self.given_up.set();
         let failure = Failure::Late(self.job.answer_within, why);
         if self.job.question.kind == Kind::Autocomplete {
             // Whoever types goes on typing.

@@ -7,12 +7,13 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+use tokio::time::Instant;
 
 use super::call::Job;
 use super::{Refusal, Trace};
 use crate::budget::Reservation;
 use crate::discord::signature::{self, SignatureHeaders, UnverifiedBody, VerifiedBody};
-use crate::forward::Forwarding;
+use crate::forward::{Forwarding, GivenUp};
 
 /// Reserved at once for a body that says its length; the rest grows with what really comes.
 const FIRST_RESERVATION: u64 = 16 * 1024;
@@ -95,6 +96,14 @@ async fn read_all(
     Ok((read, reservation))
 }
 
+/// The time when a request is forwarded.
+pub(super) struct Now {
+    /// Since 1970.
+    pub(super) unix_time: Duration,
+    /// Until Discord is to have an answer.
+    pub(super) time_left: Duration,
+}
+
 /// What a handler gets of a request.
 pub(super) fn forwarding(
     body: VerifiedBody,
@@ -102,18 +111,18 @@ pub(super) fn forwarding(
     headers: &HeaderMap,
     job: &Job,
     trace: Trace,
-    unix_time: Duration,
+    now: Now,
 ) -> Forwarding {
     Forwarding {
         body,
         content_type: signature::copy(&content_type),
         user_agent: headers.get(header::USER_AGENT).map(signature::copy),
         id: job.record.id,
-        unix_seconds: unix_time.as_secs(),
+        unix_seconds: now.unix_time.as_secs(),
         app: job.app.header.clone(),
         trace: trace.header(),
-        time_left: job.answer_within,
-        provenance: HeaderMap::new(),
+        deadline: Instant::now() + now.time_left,
+        given_up: GivenUp::default(),
     }
 }
 

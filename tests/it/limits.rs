@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rstest::rstest;
 use shardless::clock::Clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -236,4 +237,30 @@ async fn bodies_share_the_memory_budget() {
     first.write_all(&request[request.len() - 1..]).await.unwrap();
     assert!(read_answer(&mut first).await.starts_with("http/1.1 200"));
     daemon.assert_works().await;
+}
+
+/// Twelve bodies that would fill the memory twice over, at a handler that thinks for long.
+#[rstest]
+#[case::alone("on_slow = \"fail\"", "")]
+#[case::deferred("on_slow = \"defer\"", "")]
+#[case::with_another_replica("on_slow = \"fail\"", ", \"http://127.0.0.1:9/\"")]
+#[tokio::test]
+async fn a_body_goes_as_soon_as_nobody_else_may_get_it(#[case] on_slow: &str, #[case] another: &str) {
+    let (slow, _gate) = Handler::gated().await;
+    let settings = format!(
+        "[limits]\nbody = \"256KiB\"\nbuffered = \"600KiB\"\n[handlers.slow]\nurls = [\"{}\"{another}]",
+        slow.url()
+    );
+    let app = format!("answer_within = \"300ms\"\n{on_slow}");
+    let daemon = TestDaemon::before(&settings, &app, "slow").await;
+    for n in 1..=12 {
+        let body = format!(
+            r#"{{"id":"{n}","type":2,"application_id":"7","token":"ab","x":"{}"}}"#,
+            "x".repeat(100_000)
+        );
+        let now = daemon.clock.unix_time().as_secs();
+        let exchange = daemon.send(&daemon.discord.sign_at(now, body.as_bytes())).await;
+        assert_ne!(exchange.status, 503, "the {n}th finds no room");
+        until("it is with the handler", || async { slow.calls() == n }).await;
+    }
 }

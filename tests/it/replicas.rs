@@ -1,11 +1,15 @@
 //! Handlers with several replicas: who gets a call, and what becomes of those that fail.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use http::StatusCode;
+use shardless::clock::{Clock, SystemClock};
+use shardless::rehearsal::{Author, StandIn};
 
-use crate::support::{Handler, TestDaemon, json, until};
+use crate::support::certificates::Signed;
+use crate::support::{Binary, Handler, Received, TestDaemon, json, until};
 
 /// A daemon before these replicas, with further lines for their handler.
 async fn before(replicas: &[&Handler], handler: &str, app: &str) -> TestDaemon {
@@ -142,4 +146,100 @@ async fn an_answer_has_the_size_that_the_handler_may_give() {
     assert_eq!(roll(&daemon).await, 502);
     let daemon = before(&[&large], "max_response = \"4KiB\"", "").await;
     assert_eq!(roll(&daemon).await, 200);
+}
+
+/// One that takes connections and never gets through the handshake, for a second each time, and one that is well but
+/// not quick, so that both get calls where many come at once.
+async fn before_one_that_hangs(app: &str) -> (TestDaemon, [Handler; 2]) {
+    let certificates = Signed::for_days(30);
+    let hanging = Handler::raw("", false).await;
+    let well = Handler::start(|_| async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        json(r#"{"type":4}"#)
+    })
+    .await;
+    let settings = format!(
+        "[handlers.bot]\nca = {:?}\nurls = [\"https://127.0.0.1:{}/\", \"{}\"]",
+        certificates.path("root.pem"),
+        hanging.port(),
+        well.url(),
+    );
+    (TestDaemon::before(&settings, app, "bot").await, [hanging, well])
+}
+
+/// What the calls were told, in milliseconds.
+fn time_left(handler: &Handler) -> Vec<u64> {
+    let left = |got: &Received| got.headers["x-shardless-deadline"].to_str().unwrap().parse().unwrap();
+    handler.received().iter().map(left).collect()
+}
+
+/// Whoever waited for the answer has another one by then.
+#[tokio::test]
+async fn no_replica_is_tried_once_the_call_is_given_up() {
+    let app = "answer_within = \"700ms\"\non_slow = \"fail\"";
+    let (daemon, [_hanging, well]) = before_one_that_hangs(app).await;
+    let all = join_all((0..20).map(|_| roll(&daemon))).await;
+    let in_time = all.iter().filter(|status| **status == 200).count();
+    assert!((1..20).contains(&in_time), "{in_time} of 20 in time");
+    let ended = || async { daemon.metric("shardless_handler_seconds_count{app=\"mybot\"}") == 20.0 };
+    until("all have come to an end", ended).await;
+    assert_eq!(well.calls(), in_time);
+}
+
+/// A deferred call's answer still counts.
+#[tokio::test]
+async fn a_deferred_call_goes_on_to_another_replica_and_tells_it_that_no_time_is_left() {
+    let (daemon, [_hanging, well]) = before_one_that_hangs("answer_within = \"700ms\"").await;
+    assert!(join_all((0..20).map(|_| roll(&daemon))).await.iter().all(|status| *status == 200));
+    until("all have reached the one that is well", || async { well.calls() == 20 }).await;
+    let left = time_left(&well);
+    assert!(left.contains(&0) && left.iter().all(|left| *left == 0 || *left > 300), "{left:?}");
+}
+
+#[tokio::test]
+async fn another_replica_is_told_what_time_is_left_for_it() {
+    let (daemon, [_hanging, well]) = before_one_that_hangs("answer_within = \"2s\"").await;
+    assert!(join_all((0..20).map(|_| roll(&daemon))).await.iter().all(|status| *status == 200));
+    let left = time_left(&well);
+    let is_right = |left: &u64| (500..=1000).contains(left) || (1600..=2000).contains(left);
+    assert!(left.len() == 20 && left.iter().all(is_right), "{left:?}");
+    assert!(left.iter().any(|left| *left <= 1000), "{left:?}");
+}
+
+/// Nothing but failures, and at once: it would always be the one with fewer calls in flight.
+#[tokio::test]
+async fn a_replica_that_only_fails_is_left_out() {
+    let failing = Handler::start(|_| async {
+        http::Response::builder().status(500).body(http_body_util::Full::default()).unwrap()
+    })
+    .await;
+    let well = quick().await;
+    let daemon = before(&[&failing, &well], "", "").await;
+    let start = Instant::now();
+    let mut failed = 0;
+    while start.elapsed() < Duration::from_millis(700) {
+        failed += usize::from(roll(&daemon).await != 200);
+    }
+    assert_eq!((failed, failing.calls()), (3, 3));
+}
+
+/// Slow is normal where answers may come late; and an answer that is late has come all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_are_slow_are_not_left_out() {
+    let slow = || {
+        Handler::start(|_| async {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            json(r#"{"type":4,"data":{"content":"late"}}"#)
+        })
+    };
+    let (one, other) = (slow().await, slow().await);
+    let settings = format!("[handlers.bot]\nurls = [\"{}\", \"{}\"]", one.url(), other.url());
+    let daemon = Binary::serve(&settings, "answer_within = \"100ms\"", "bot").await;
+    let discord = StandIn::new(daemon.signer.clone(), Arc::new(SystemClock)).unwrap();
+    for salt in 0..24 {
+        let signed = discord.sign(&Author::new(SystemClock.unix_time(), salt << 12).command("roll", &[]));
+        assert_eq!(discord.send(&daemon.url(), &signed).await.unwrap().status, 200);
+    }
+    assert_eq!(one.calls() + other.calls(), 24);
+    assert!(!daemon.log().contains("left out"), "{}", daemon.log());
 }

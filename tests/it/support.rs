@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) use binary::{Binary, command};
 pub(crate) use clock::TestClock;
-pub(crate) use handler::{Handler, Response, json};
+pub(crate) use handler::{Handler, Received, Response, json};
 
 /// The seconds that a condition may take to come true before its test fails.
 const PATIENCE: Duration = Duration::from_secs(10);

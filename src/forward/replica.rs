@@ -1,0 +1,148 @@
+//! One replica of a handler: a call to it, and what that says about the next ones.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::health::{Change, Health, InFlight};
+use super::once::Once;
+use super::transport::Transport;
+use super::{Answer, CallError, Called, Cause, DEADLINE_HEADER};
+
+pub(super) struct Replica {
+    pub(super) label: Arc<str>,
+    pub(super) transport: Transport,
+    pub(super) health: Health,
+}
+
+/// What is sent to one replica, or to the next.
+#[derive(Clone)]
+pub(super) struct Attempt {
+    headers: HeaderMap,
+    pub(super) body: Once,
+    /// When Discord is to have an answer.
+    deadline: Instant,
+}
+
+impl Attempt {
+    pub(super) fn new(headers: HeaderMap, body: Once, deadline: Instant) -> Self {
+        Self { headers, body, deadline }
+    }
+
+    /// Its headers, as they are now: the time that is left is one of them.
+    pub(super) fn into_parts(mut self) -> (HeaderMap, Once) {
+        let left = self.deadline.saturating_duration_since(Instant::now()).as_millis();
+        self.headers.insert(DEADLINE_HEADER, HeaderValue::from(u64::try_from(left).unwrap_or(u64::MAX)));
+        (self.headers, self.body)
+    }
+}
+
+impl Replica {
+    /// One call. How it ends decides about the next ones, if there are others to take them.
+    pub(super) async fn call(&self, attempt: Attempt, has_others: bool) -> Called {
+        let in_flight = self.health.begin();
+        let deadline = attempt.deadline;
+        // What begins past the deadline cannot be late.
+        let can_be_late = has_others && deadline > Instant::now();
+        let sending = self.transport.send(attempt);
+        tokio::pin!(sending);
+        let (result, is_noted) = tokio::select! {
+            result = &mut sending => (result, false),
+            () = tokio::time::sleep_until(deadline), if can_be_late => {
+                let is_noted = self.note_late(&in_flight);
+                (sending.await, is_noted)
+            }
+        };
+        if has_others {
+            self.note_end(&result, is_noted);
+        }
+        Called { replica: Arc::clone(&self.label), result }
+    }
+
+    /// Being slow is no failure, as long as answers come. Whether it is noted as one.
+    fn note_late(&self, in_flight: &InFlight<'_>) -> bool {
+        let is_silent = in_flight.is_silent_since();
+        if is_silent {
+            self.note(Err("no answer in time"));
+        }
+        is_silent
+    }
+
+    /// A late answer is one too; a late failure was noted already.
+    fn note_end(&self, result: &Result<Answer, CallError>, is_noted: bool) {
+        match verdict(result) {
+            Some(Ok(())) => self.note(Ok(())),
+            Some(Err(why)) if !is_noted => self.note(Err(&why)),
+            _ => {}
+        }
+    }
+
+    fn note(&self, end: Result<(), &str>) {
+        match (self.health.note(end.is_ok(), Instant::now()), end) {
+            (Some(Change::LeftOut(time)), Err(why)) => {
+                let time = humantime::format_duration(time);
+                warn!(
+                    handler = &*self.label,
+                    "replica is left out for {time}, it fails again and again: {why}"
+                );
+            }
+            (Some(Change::Back), _) => info!(handler = &*self.label, "replica answers again"),
+            _ => {}
+        }
+    }
+}
+
+/// What the end of a call says of the replica, if anything.
+fn verdict(result: &Result<Answer, CallError>) -> Option<Result<(), String>> {
+    match result {
+        Ok(answer) if answer.status.is_server_error() => Some(Err(format!("it answered {}", answer.status))),
+        Ok(_) => Some(Ok(())),
+        // Our own shortage.
+        Err(CallError { cause: Cause::NoMemory, .. }) => None,
+        Err(error) => Some(Err(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::StatusCode;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn answer(status: u16) -> Result<Answer, CallError> {
+        let status = StatusCode::from_u16(status).unwrap();
+        Ok(Answer { status, headers: HeaderMap::new(), body: Bytes::new() })
+    }
+
+    /// 4xx may be the interaction's fault, 5xx is the replica's.
+    #[rstest]
+    #[case::fine(answer(200), Some(true))]
+    #[case::not_for_this_interaction(answer(404), Some(true))]
+    #[case::broken(answer(500), Some(false))]
+    #[case::busy(answer(503), Some(false))]
+    #[case::dead(Err(CallError::not_sent(Cause::Connect(String::new()))), Some(false))]
+    #[case::too_much(Err(CallError::maybe_read(Cause::TooLarge(1))), Some(false))]
+    #[case::our_own_shortage(Err(CallError::maybe_read(Cause::NoMemory)), None)]
+    fn the_end_of_a_call_tells_how_a_replica_does(
+        #[case] result: Result<Answer, CallError>,
+        #[case] is_well: Option<bool>,
+    ) {
+        assert_eq!(verdict(&result).map(|verdict| verdict.is_ok()), is_well);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_is_left_is_told_as_it_is_when_the_attempt_begins() {
+        let body = Once::new(Bytes::from_static(b"{}"));
+        let deadline = Instant::now() + std::time::Duration::from_millis(700);
+        let attempt = Attempt::new(HeaderMap::new(), body, deadline);
+        for left in ["700", "200", "0"] {
+            let (headers, _) = attempt.clone().into_parts();
+            assert_eq!(headers[DEADLINE_HEADER], left);
+            tokio::time::advance(std::time::Duration::from_millis(500)).await;
+        }
+    }
+}

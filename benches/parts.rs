@@ -54,7 +54,7 @@ fn routes(criterion: &mut Criterion) {
         let (command, custom_id) =
             (format!("music play{}", count / 2 - 1), format!("ticket:{}:7", count / 2 - 1));
         for (kind, name) in [(Kind::Command, &command), (Kind::Component, &custom_id)] {
-            let subject = Subject { kind, name: Some(name), guild: Some(1) };
+            let subject = Subject { kind, name: Some(name), name_is_whole: false, guild: Some(1) };
             criterion.bench_function(
                 &format!("look up a {} among {count} routes", kind.as_str()),
                 |bencher| {

@@ -230,8 +230,10 @@ pub enum Target {
 }
 
 /// Where interactions go: `[handlers.NAME]`, or one URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Handler {
+    /// NAME: two names are two handlers, each with its bounds, also where all else is the same.
+    pub name: Option<Arc<str>>,
     /// Its replicas.
     pub urls: HandlerUrls,
     /// The certificates that its own must be signed by, in PEM, instead of the system's; for `https` alone.
@@ -243,7 +245,7 @@ pub struct Handler {
 }
 
 /// What `[handlers.NAME]` says of limits, for all its replicas together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HandlerBounds {
     /// Its calls not yet answered to Discord.
     pub max_in_flight: usize,

@@ -201,7 +201,7 @@ impl Daemon {
 
     /// Serves until `stop` is true, then finishes what is in flight: what is deferred too, as far as it can.
     pub async fn run(self, stop: watch::Receiver<bool>) {
-        let Self { gateway, server, outbox, delivery, state, .. } = self;
+        let Self { gateway, server, outbox, delivery, mut state, .. } = self;
         let tidying = async {
             loop {
                 tokio::time::sleep(TIDY_INTERVAL).await;
@@ -214,6 +214,9 @@ impl Daemon {
             () = delivery.run() => {}
             () = state.hold(&outbox) => {}
         }
+        // Nobody delivers any more, and the folder is held until all that was said is in it.
+        outbox.close().await;
+        drop(state);
     }
 }
 
@@ -233,7 +236,6 @@ async fn serve(gateway: &Gateway, server: Server, outbox: &Outbox, mut stop: wat
     if tokio::time::timeout(LAST_DELIVERIES, outbox.all_delivered()).await.is_err() {
         warn!("stopping with late answers that are not delivered: the next start goes on with them");
     }
-    outbox.close().await;
 }
 
 fn announce_tls(tls: Option<&ServerTls>) {

@@ -188,12 +188,16 @@ impl Handler {
         })
     }
 
-    /// Whether a new one made from `config` would be the same, down to the certificates that it would trust now and to the
-    /// secret.
-    pub fn is_still(&self, config: &config::Handler) -> bool {
-        self.config == *config
-            && Trust::of(config).is_ok_and(|trust| trust == self.trust)
-            && Secret::of(config).is_ok_and(|secret| secret == self.secret)
+    /// What it was made from.
+    pub fn config(&self) -> &config::Handler {
+        &self.config
+    }
+
+    /// Whether one made from the same config now would be the same, down to the certificates that it would trust and to
+    /// the secret. Reads their files.
+    pub fn is_up_to_date(&self) -> bool {
+        Trust::of(&self.config).is_ok_and(|trust| trust == self.trust)
+            && Secret::of(&self.config).is_ok_and(|secret| secret == self.secret)
     }
 
     /// Hands the interaction to a replica. Only one that surely did not get it is followed by another.

@@ -179,6 +179,12 @@ pub fn late(record: &Record, elapsed: std::time::Duration, what: &str) {
     late!(debug, record, elapsed, "{what}");
 }
 
+/// The line of a deferral that no client was there to take.
+pub fn unsent(record: &Record) {
+    let (app, id) = (&*record.app, record.id);
+    info!(app, id, "the deferral reached nobody, its client had hung up: nothing follows it");
+}
+
 /// The line of a late answer that is not what its author will have meant.
 pub fn late_warning(record: &Record, elapsed: std::time::Duration, note: &str) {
     late!(warn, record, elapsed, "handler answered late, but {note}");

@@ -14,6 +14,8 @@ pub struct Subject<'a> {
     pub kind: Kind,
     /// The command with its group and subcommand, or the `custom_id`.
     pub name: Option<&'a str>,
+    /// Whether that is one name, whatever spaces it has.
+    pub name_is_whole: bool,
     /// The guild that it comes from.
     pub guild: Option<u64>,
 }
@@ -21,8 +23,8 @@ pub struct Subject<'a> {
 impl<'a> Subject<'a> {
     /// That of an interaction.
     pub fn of(interaction: &'a Interaction<'_>) -> Self {
-        let Interaction { kind, name, guild, .. } = interaction;
-        Self { kind: *kind, name: name.as_deref(), guild: *guild }
+        let Interaction { kind, name, name_is_whole, guild, .. } = interaction;
+        Self { kind: *kind, name: name.as_deref(), name_is_whole: *name_is_whole, guild: *guild }
     }
 }
 
@@ -76,35 +78,37 @@ impl Routes {
 
     /// The first route that this interaction may take.
     pub fn find(&self, subject: Subject<'_>) -> Option<usize> {
-        let Subject { kind, name, guild } = subject;
+        let Subject { kind, name, name_is_whole, guild } = subject;
         let name = name.unwrap_or_default();
         let about = match kind {
-            Kind::Command | Kind::Autocomplete => self.first_of(self.of_command(name), Some(kind), guild),
+            Kind::Command | Kind::Autocomplete if name_is_whole => {
+                self.first_of(self.commands.get(name).copied().into_iter(), kind, guild)
+            }
+            Kind::Command | Kind::Autocomplete => self.first_of(self.of_command(name), kind, guild),
             Kind::Component | Kind::Modal => {
                 let exact = self.custom_ids.get(name).copied();
-                self.first_of(exact.into_iter().chain(self.of_prefix(name)), Some(kind), guild)
+                self.first_of(exact.into_iter().chain(self.of_prefix(name)), kind, guild)
             }
-            _ => None,
+            // No reply was checked for these.
+            Kind::Ping | Kind::SkuEligibility | Kind::Unknown(_) => return None,
         };
-        least(about, self.first_of([ANY].into_iter(), Some(kind), guild))
+        least(about, self.first_of([ANY].into_iter(), kind, guild))
     }
 
     /// The first route with one of these selectors that asks for this kind and guild, or does not ask.
     fn first_of(
         &self,
         selectors: impl Iterator<Item = SelectorId>,
-        kind: Option<Kind>,
+        kind: Kind,
         guild: Option<u64>,
     ) -> Option<usize> {
-        let kinds = [None, kind];
         let guilds = [None, guild];
-        let (kinds, guilds) =
-            (kinds.get(..1 + usize::from(kind.is_some())), guilds.get(..1 + usize::from(guild.is_some())));
+        let guilds = guilds.get(..1 + usize::from(guild.is_some())).unwrap_or_default();
         let mut first = None;
         for id in selectors {
-            for kind in kinds.unwrap_or_default() {
-                for guild in guilds.unwrap_or_default() {
-                    first = least(first, self.first.get(&(id, *kind, *guild)).copied());
+            for kind in [None, Some(kind)] {
+                for guild in guilds {
+                    first = least(first, self.first.get(&(id, kind, *guild)).copied());
                 }
             }
         }
@@ -153,18 +157,22 @@ fn least(a: Option<usize>, b: Option<usize>) -> Option<usize> {
 
 /// Why an interaction does not take such a route; `None` if it may.
 pub fn objection(conditions: &Conditions, subject: Subject<'_>) -> Option<String> {
-    let Subject { kind, name, guild } = subject;
+    let Subject { kind, name, name_is_whole, guild } = subject;
     let name = name.unwrap_or_default();
     let is_command = matches!(kind, Kind::Command | Kind::Autocomplete);
     let is_custom = matches!(kind, Kind::Component | Kind::Modal);
     match &conditions.selector {
+        _ if !is_command && !is_custom => {
+            return Some(format!("no route is for its kind ({})", kind.as_str()));
+        }
         Selector::Command(_) if !is_command => return Some(format!("it is no command ({})", kind.as_str())),
         Selector::CustomId(_) | Selector::CustomIdPrefix(_) if !is_custom => {
             return Some(format!("it has no custom_id ({})", kind.as_str()));
         }
         Selector::Command(path)
             if name != path
-                && !name.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with(' ')) =>
+                && (name_is_whole
+                    || !name.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with(' '))) =>
         {
             return Some(format!("its command is {name:?}"));
         }
@@ -198,30 +206,25 @@ mod tests {
             4 => "[ab:]{1,3}".prop_map(Selector::CustomId),
             4 => "[ab:]{0,3}".prop_map(Selector::CustomIdPrefix),
         ];
-        (selector, kind_or_none(), proptest::option::weighted(0.3, 1..3_u64))
+        (selector, proptest::option::weighted(0.3, kind()), proptest::option::weighted(0.3, 1..3_u64))
             .prop_map(|(selector, kind, guild)| Conditions { selector, kind, guild })
     }
 
     fn kind() -> impl Strategy<Value = Kind> {
-        prop_oneof![
-            Just(Kind::Command),
-            Just(Kind::Autocomplete),
-            Just(Kind::Component),
-            Just(Kind::Modal),
-            Just(Kind::Unknown(7)),
-        ]
+        prop_oneof![Just(Kind::Command), Just(Kind::Autocomplete), Just(Kind::Component), Just(Kind::Modal),]
     }
 
-    fn kind_or_none() -> impl Strategy<Value = Option<Kind>> {
-        proptest::option::weighted(0.3, kind())
+    fn any_kind() -> impl Strategy<Value = Kind> {
+        prop_oneof![4 => kind(), 1 => Just(Kind::SkuEligibility), 1 => Just(Kind::Unknown(7))]
     }
 
     proptest! {
-        /// The plain reference: one route after the other is tried.
+        /// The plain reference: one route after the other is tried. What no reply was checked for takes none.
         #[test]
         fn what_is_looked_up_is_what_trying_finds(
             all in proptest::collection::vec(conditions(), 0..30),
-            kind in kind(),
+            kind in any_kind(),
+            name_is_whole in any::<bool>(),
             command in "[abc]( [abc]){0,2}",
             custom_id in "[abc:]{0,5}",
             guild in proptest::option::of(1..4_u64),
@@ -230,9 +233,10 @@ mod tests {
                 Kind::Command | Kind::Autocomplete => command,
                 _ => custom_id,
             };
-            let subject = Subject { kind, name: Some(&name), guild };
+            let subject = Subject { kind, name: Some(&name), name_is_whole, guild };
             let tried = all.iter().position(|conditions| objection(conditions, subject).is_none());
             prop_assert_eq!(Routes::new(&all).find(subject), tried);
+            prop_assert!(tried.is_none() || !matches!(kind, Kind::SkuEligibility | Kind::Unknown(_)));
         }
     }
 
@@ -246,7 +250,8 @@ mod tests {
         let all =
             all_of(&[Selector::Command("music play".to_owned()), Selector::Command("music".to_owned())]);
         let routes = Routes::new(&all);
-        let find = |kind, name| routes.find(Subject { kind, name: Some(name), guild: None });
+        let find =
+            |kind, name| routes.find(Subject { kind, name: Some(name), name_is_whole: false, guild: None });
         assert_eq!(find(Kind::Command, "music play"), Some(0));
         assert_eq!(find(Kind::Autocomplete, "music play now"), Some(0));
         assert_eq!(find(Kind::Command, "music stop"), Some(1));

@@ -150,7 +150,11 @@ fn read_handlers(notes: &Notes, table: Table<'_, '_>, listen: &Listen) -> Handle
         let key = format!("handlers.{}.urls", name.get_ref());
         let urls = urls
             .filter(|urls| urls.get_ref().iter().all(|url| is_other(notes, &key, url, urls.span(), listen)));
-        (name.into_inner(), urls.map(|urls| Handler { urls: urls.into_inner(), ca, secret_file, bounds }))
+        let name = name.into_inner();
+        let own_name = Some(name.as_str().into());
+        let handler =
+            urls.map(|urls| Handler { name: own_name, urls: urls.into_inner(), ca, secret_file, bounds });
+        (name, handler)
     };
     table.into_tables().into_iter().map(read).collect()
 }
@@ -347,6 +351,7 @@ fn find_handler(
     let span = handler.span();
     match handler.into_inner() {
         HandlerRef::Url(url) => is_other(notes, key, &url, span, listen).then(|| Handler {
+            name: None,
             urls: HandlerUrls::one(url),
             ca: None,
             secret_file: None,

@@ -1,5 +1,7 @@
 //! `[[apps.NAME.routes]]`: reading them, and finding those that cannot be meant.
 
+mod reach;
+
 use std::ops::Range;
 
 use serde_json::Value;
@@ -9,8 +11,9 @@ use toml::de::DeValue;
 use super::reader::{FromToml, Notes, Table};
 use super::value::{AnswerWithin, HandlerRef, OnSlow};
 use super::{Conditions, Handler, Route, Selector, Target};
-use crate::discord::callback::{self, CallbackType, Question};
+use crate::discord::callback::{self, CallbackType, Checked, Question};
 use crate::discord::interaction::Kind;
+pub(super) use reach::require_reachable;
 
 /// Reads one. `find` knows the handlers.
 pub(super) fn read(
@@ -19,24 +22,15 @@ pub(super) fn read(
     find: impl FnOnce(Spanned<HandlerRef>) -> Option<Handler>,
 ) -> Option<(Range<usize>, Route)> {
     let span = table.span.clone();
-    let command = table.optional::<CommandPath>("command");
-    let custom_id = table.optional::<Selector>("custom_id");
-    let kind = table.optional::<Kind>("kind");
-    let guild = table.optional::<Snowflake>("guild");
-    let names_condition = ["command", "custom_id", "kind", "guild"].iter().any(|key| table.was_there(key));
+    let conditions = read_conditions(notes, &mut table);
     let (names_handler, names_reply) = (table.has("handler"), table.has("reply"));
     let handler = table.optional::<HandlerRef>("handler").and_then(find);
     let reply = table.optional::<Json>("reply");
-    let answer_within = table.optional::<AnswerWithin>("answer_within").map(|within| within.into_inner().0);
-    let on_slow = table.optional::<OnSlow>("on_slow").map(Spanned::into_inner);
-    let ephemeral = table.optional::<bool>("ephemeral").map(Spanned::into_inner);
+    let answer_within = table.optional::<AnswerWithin>("answer_within");
+    let on_slow = table.optional::<OnSlow>("on_slow");
+    let ephemeral = table.optional::<bool>("ephemeral");
     table.finish(|_| None);
 
-    if !names_condition {
-        let advice =
-            "add command, custom_id, kind or guild; what goes everywhere else is the application's `handler`";
-        notes.missing(span.clone(), "this route has no condition", advice);
-    }
     if names_handler == names_reply {
         let (what, advice) = if names_handler {
             ("this route has a handler and a reply", "keep one of them")
@@ -44,71 +38,73 @@ pub(super) fn read(
             ("this route leads nowhere", "add handler = \"…\", or reply = { … }")
         };
         notes.missing(span.clone(), what, advice);
+    } else if names_reply {
+        note_idle(notes, "answer_within", answer_within.as_ref());
+        note_idle(notes, "on_slow", on_slow.as_ref());
+        note_idle(notes, "ephemeral", ephemeral.as_ref());
     }
-    if let (Some(command), Some(custom_id)) = (&command, &custom_id) {
-        _ = command;
-        notes.wrong(custom_id.span(), "nothing has both a command and a custom_id", "make two routes of it");
-        return None;
+    let conditions = conditions?;
+    let target = match (handler, reply) {
+        (Some(handler), _) => Target::Handler(Box::new(handler)),
+        (None, Some(reply)) => {
+            let (span, reply) = (reply.span(), reply.into_inner().0);
+            check_reply(notes, span, &reply, &kinds_of(&conditions))?;
+            Target::Reply(reply.to_string().into())
+        }
+        (None, None) => return None,
+    };
+    let route = Route {
+        conditions,
+        target,
+        answer_within: answer_within.map(|within| within.into_inner().0),
+        on_slow: on_slow.map(Spanned::into_inner),
+        ephemeral: ephemeral.map(Spanned::into_inner),
+    };
+    Some((span, route))
+}
+
+fn read_conditions(notes: &Notes, table: &mut Table<'_, '_>) -> Option<Conditions> {
+    let span = table.span.clone();
+    let command = table.optional::<CommandPath>("command");
+    let custom_id = table.optional::<Selector>("custom_id");
+    let kind = table.optional::<Kind>("kind");
+    let guild = table.optional::<Snowflake>("guild");
+    if !["command", "custom_id", "kind", "guild"].iter().any(|key| table.was_there(key)) {
+        let advice =
+            "add command, custom_id, kind or guild; what goes everywhere else is the application's `handler`";
+        notes.missing(span.clone(), "this route has no condition", advice);
     }
     let selector = match (command, custom_id) {
-        (Some(command), _) => Selector::Command(command.into_inner().0),
+        (Some(_), Some(custom_id)) => {
+            let what = "nothing has both a command and a custom_id";
+            notes.wrong(custom_id.span(), what, "make two routes of it");
+            return None;
+        }
+        (Some(command), None) => Selector::Command(command.into_inner().0),
         (None, Some(custom_id)) => custom_id.into_inner(),
         (None, None) => Selector::Any,
     };
-    let (kind_span, kind) = kind.map_or((span.clone(), None), |kind| (kind.span(), Some(kind.into_inner())));
+    let (kind_span, kind) = kind.map_or((span, None), |kind| (kind.span(), Some(kind.into_inner())));
     let conditions = Conditions { selector, kind, guild: guild.map(|guild| guild.into_inner().0) };
-    let kinds = kinds_of(&conditions);
-    if kinds.is_empty() {
+    if kinds_of(&conditions).is_empty() {
         let advice =
             "a command comes as \"command\" or \"autocomplete\", a custom_id as \"component\" or \"modal\"";
         notes.wrong(kind_span, "no interaction takes this route", advice);
         return None;
     }
-    let target = match (handler, reply) {
-        (Some(handler), _) => Target::Handler(Box::new(handler)),
-        (None, Some(reply)) => {
-            let (span, reply) = (reply.span(), reply.into_inner().0.to_string());
-            check_reply(notes, span, &reply, &kinds)?;
-            Target::Reply(reply.into())
-        }
-        (None, None) => return None,
-    };
-    Some((span, Route { conditions, target, answer_within, on_slow, ephemeral }))
+    Some(conditions)
 }
 
-/// Notes routes that an earlier one leaves nothing for.
-pub(super) fn require_reachable(notes: &Notes, routes: &[(Range<usize>, Route)]) {
-    for (index, (span, route)) in routes.iter().enumerate() {
-        let earlier =
-            routes.iter().take(index).find(|(_, earlier)| covers(&earlier.conditions, &route.conditions));
-        if let Some((_, earlier)) = earlier {
-            let advice = format!("put it before the one for {}, or take it out", earlier.conditions);
-            notes.wrong(
-                span.clone(),
-                "no interaction comes to this route: an earlier one takes them all",
-                advice,
-            );
-        }
+/// Notes a key that says how slow handlers are dealt with, where there is none.
+fn note_idle<T>(notes: &Notes, key: &str, value: Option<&Spanned<T>>) {
+    if let Some(value) = value {
+        let what = format!("`{key}` has no effect beside `reply`");
+        notes.wrong(
+            value.span(),
+            what,
+            "take it out: a reply is there at once, and says by its flags who sees it",
+        );
     }
-}
-
-/// Whether every interaction that `other` holds for is one that `conditions` hold for.
-fn covers(conditions: &Conditions, other: &Conditions) -> bool {
-    let is_about_all = match (&conditions.selector, &other.selector) {
-        (Selector::Any, _) => true,
-        (Selector::Command(path), Selector::Command(other)) => {
-            other.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
-        }
-        (Selector::CustomId(id), Selector::CustomId(other)) => id == other,
-        (Selector::CustomIdPrefix(text), Selector::CustomId(other) | Selector::CustomIdPrefix(other)) => {
-            other.starts_with(text.as_str())
-        }
-        _ => false,
-    };
-    let kinds = kinds_of(conditions);
-    is_about_all
-        && kinds_of(other).iter().all(|kind| kinds.contains(kind))
-        && conditions.guild.is_none_or(|guild| other.guild == Some(guild))
 }
 
 /// The kinds of interactions that such conditions can hold for.
@@ -122,21 +118,51 @@ fn kinds_of(conditions: &Conditions) -> Vec<Kind> {
 }
 
 /// Notes what Discord would not take of a reply. Suggestions for what is being typed are none beside another reply.
-fn check_reply(notes: &Notes, span: Range<usize>, reply: &str, kinds: &[Kind]) -> Option<()> {
+fn check_reply(notes: &Notes, span: Range<usize>, reply: &Value, kinds: &[Kind]) -> Option<()> {
     let is_of_others = |kind: &&Kind| **kind != Kind::Autocomplete || kinds.len() == 1;
+    let text = reply.to_string();
     for kind in kinds.iter().filter(is_of_others) {
-        let wrong = match callback::check(reply.as_bytes(), Question { kind: *kind, has_message: true }) {
-            Ok(checked) if checked.callback == CallbackType::Pong => Some("a PONG answers a PING".to_owned()),
-            Ok(checked) => checked.broken_limits.into_iter().next(),
-            Err(error) => Some(error.to_string()),
+        let wrong = match callback::check(text.as_bytes(), Question { kind: *kind, has_message: true }) {
+            Ok(checked) => wrong_with_ready(&checked, reply),
+            Err(error) => Some((NOT_TAKEN, error.to_string())),
         };
-        if let Some(wrong) = wrong {
-            notes.wrong(span, "Discord would not take this reply", wrong);
+        if let Some((what, advice)) = wrong {
+            notes.wrong(span, what, advice);
             return None;
         }
     }
     Some(())
 }
+
+/// What is wrong with a callback as a ready reply, that nobody adds anything to; and what to do about it.
+fn wrong_with_ready(checked: &Checked, reply: &Value) -> Option<(&'static str, String)> {
+    let is_said = |what: &str| match reply.get("data").and_then(|data| data.get(what)) {
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(Value::Array(elements)) => !elements.is_empty(),
+        Some(value) => value.is_object(),
+        None => false,
+    };
+    let advice = match checked.callback {
+        CallbackType::Pong => "a PONG answers a PING".to_owned(),
+        // A 6 promises nothing that its user sees: it is how to do nothing at all.
+        CallbackType::DeferredChannelMessageWithSource => {
+            let advice = "use type 4, or 7 for the message of a component; or a handler instead of `reply`";
+            return Some(("this reply promises another one, and nobody gives it", advice.to_owned()));
+        }
+        CallbackType::ChannelMessageWithSource if !CONTENT.into_iter().any(is_said) => {
+            format!("a message is not empty: its `data` needs one of {}", CONTENT.join(", "))
+        }
+        _ => checked.broken_limits.first()?.clone(),
+    };
+    Some((NOT_TAKEN, advice))
+}
+
+const NOT_TAKEN: &str = "Discord would not take this reply";
+
+/// One of these makes a message.
+///
+/// Source: Discord's documentation, "Create Message".
+const CONTENT: [&str; 6] = ["content", "embeds", "components", "poll", "attachments", "sticker_ids"];
 
 /// A command with its group and subcommand, by their names.
 struct CommandPath(String);

@@ -70,7 +70,7 @@ impl FromToml for EndpointPath {
 }
 
 /// Where a handler listens: `http://host[:port][/path]`, the same with `https`, or `unix:/path.sock[:/path]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HandlerUrl {
     /// What to ask for; over a unix socket the host is `localhost`.
     uri: Uri,
@@ -164,7 +164,7 @@ impl FromToml for HandlerUrl {
 }
 
 /// Where a handler's replicas listen; at least one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HandlerUrls {
     /// One of them.
     pub first: HandlerUrl,

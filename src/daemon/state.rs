@@ -64,12 +64,12 @@ impl StateLock {
         }
     }
 
-    /// Waits until it is held, for ever if need be, and holds it: what is in it is the outbox's then.
-    pub(super) async fn hold(mut self, outbox: &Outbox) {
+    /// Waits until it is held, for ever if need be; what is in it is the outbox's then.
+    pub(super) async fn hold(&mut self, outbox: &Outbox) {
         let mut has_waited = false;
         loop {
-            self = match self {
-                Self::Held { ref folder, .. } => {
+            let folder = match &*self {
+                Self::Held { folder, .. } => {
                     if has_waited {
                         info!("the folder for state, {}, is held now", folder.display());
                     }
@@ -77,16 +77,15 @@ impl StateLock {
                     return std::future::pending().await;
                 }
                 Self::Nowhere => return std::future::pending().await,
-                Self::Waiting { folder, .. } => Self::try_to_take(folder),
+                Self::Waiting { folder, .. } => folder,
                 Self::Failing { folder, why } => {
-                    outbox.cannot_be_kept(why);
-                    Self::try_to_take(folder)
+                    outbox.cannot_be_kept(why.clone());
+                    folder
                 }
             };
-            if !matches!(self, Self::Held { .. }) {
-                has_waited = true;
-                tokio::time::sleep(WAIT).await;
-            }
+            has_waited = true;
+            tokio::time::sleep(WAIT).await;
+            *self = Self::try_to_take(folder.clone());
         }
     }
 }

@@ -180,6 +180,19 @@ pub fn check(body: &[u8], question: Question) -> Result<Checked, CallbackError> 
     Ok(Checked { callback, broken_limits: data.broken_limits(callback), attachments: data.attachment_ids() })
 }
 
+/// A ready reply, as it answers such an interaction: while somebody types, there is nothing to suggest beside it.
+///
+/// # Errors
+///
+/// A [`CallbackError`] where the reply is none to this interaction.
+pub fn ready(reply: Bytes, question: Question) -> Result<Bytes, CallbackError> {
+    match (check(&reply, question), question.kind) {
+        (Ok(_), _) => Ok(reply),
+        (Err(_), Kind::Autocomplete) => Ok(no_choices()),
+        (Err(error), _) => Err(error),
+    }
+}
+
 fn not_a_callback(error: serde_json::Error) -> CallbackError {
     CallbackError::NotACallback(describe(&error))
 }

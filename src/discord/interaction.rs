@@ -71,6 +71,8 @@ pub struct Interaction<'a> {
     pub kind: Kind,
     /// The command with its group and subcommand (`"music play"`), or the `custom_id`.
     pub name: Option<Cow<'a, str>>,
+    /// Whether that is one name, whatever spaces it has: of a user or message command.
+    pub name_is_whole: bool,
     /// The guild that it comes from, if it comes from one.
     pub guild: Option<u64>,
     /// Whether it comes with the message it was started from: always for components, sometimes for modals.
@@ -132,12 +134,14 @@ impl<'a> Interaction<'a> {
             serde_json::from_str(text).map_err(|error| InteractionError::Malformed(describe(&error)))?;
         let id = envelope.id.parse().map_err(|_| InteractionError::Id)?;
         let kind = Kind::from_type(envelope.kind);
+        let name_is_whole = envelope.data.as_ref().is_some_and(Data::name_is_whole);
         let name = envelope.data.and_then(Data::into_name);
         let snowflake = |text: Option<Text<'a>>| text.and_then(|text| text.0.parse().ok());
         Ok(Self {
             id,
             kind,
             name,
+            name_is_whole,
             guild: snowflake(envelope.guild_id),
             has_message: envelope.message.is_some(),
             application: snowflake(envelope.application_id),
@@ -204,6 +208,8 @@ impl fmt::Debug for RawToken<'_> {
 
 #[derive(Deserialize)]
 struct Data<'a> {
+    #[serde(rename = "type")]
+    kind: Option<u64>,
     #[serde(borrow)]
     name: Option<Text<'a>>,
     #[serde(borrow)]
@@ -213,6 +219,10 @@ struct Data<'a> {
 }
 
 impl<'a> Data<'a> {
+    fn name_is_whole(&self) -> bool {
+        self.kind.is_some_and(|kind| kind == USER || kind == MESSAGE)
+    }
+
     fn into_name(self) -> Option<Cow<'a, str>> {
         let Some(Text(mut name)) = self.name else { return self.custom_id.map(|Text(id)| id) };
         let mut next = self.options.0;
@@ -226,6 +236,10 @@ impl<'a> Data<'a> {
         Some(name)
     }
 }
+
+/// Source: Discord's documentation, "Application Command Types".
+const USER: u64 = 2;
+const MESSAGE: u64 = 3;
 
 /// Source: Discord's documentation, "Application Command Option Type".
 const SUBCOMMAND: u64 = 1;

@@ -149,15 +149,11 @@ impl Gateway {
         Ok(())
     }
 
-    /// Answers by a route's own reply. While somebody types, there is nothing to suggest beside it.
+    /// Answers by a route's own reply.
     pub(super) fn reply(&self, call: &Call, job: &Job, reply: Bytes) {
-        match (callback::check(&reply, job.question), job.question.kind) {
-            (Ok(_), _) => self.settle(call, job, Outcome::Replied, Reply::json(reply), None),
-            (Err(_), Kind::Autocomplete) => {
-                let nothing = callback::no_choices();
-                self.settle(call, job, Outcome::Replied, Reply::json(nothing), None);
-            }
-            (Err(error), _) => self.fail(call, job, Outcome::Failed, &Failure::Reply(error)),
+        match callback::ready(reply, job.question) {
+            Ok(reply) => self.settle(call, job, Outcome::Replied, Reply::json(reply), None),
+            Err(error) => self.fail(call, job, Outcome::Failed, &Failure::Reply(error)),
         }
     }
 
@@ -190,7 +186,7 @@ pub(super) struct Running {
     pub(super) call: Arc<Call>,
     pub(super) job: Job,
     forwarded: Instant,
-    given_up: GivenUp,
+    pub(super) given_up: GivenUp,
 }
 
 impl Running {

@@ -111,9 +111,16 @@ impl Running {
         ticket.defer();
         self.defer(deferral, is_durable);
         drop(permits);
-        let call = self.call.clone();
-        let handing_over =
-            async { if call.is_handed_over().await { ticket.is_sent() } else { ticket.withdraw() } };
+        let (call, given_up, record) = (self.call.clone(), self.given_up.clone(), self.job.record.clone());
+        let handing_over = async {
+            if call.is_handed_over().await {
+                return ticket.is_sent();
+            }
+            // Discord knows of nothing that could follow.
+            ticket.withdraw();
+            given_up.set();
+            logging::unsent(&record);
+        };
         let give_up = Instant::now() + self.job.app.give_up_after.saturating_sub(self.elapsed());
         let ending = async {
             let ended = tokio::time::timeout_at(give_up, calling).await.ok();

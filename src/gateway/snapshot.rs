@@ -131,14 +131,19 @@ impl Snapshot {
     pub fn build(config: &Config, before: Option<&Self>) -> Result<Self, BuildError> {
         let bounds = before.map_or_else(|| Bounds::new(&config.limits), |before| before.bounds.clone());
         let apps_before = before.iter().flat_map(|before| before.apps.values());
-        let mut handlers: Vec<_> = apps_before.flat_map(|app| app.handlers()).map(Arc::clone).collect();
+        let before_by_config: HashMap<_, _> =
+            apps_before.flat_map(|app| app.handlers()).map(|handler| (handler.config(), handler)).collect();
+        let mut handlers = HashMap::new();
         let mut ready = |config: &config::Handler| {
-            let handler = match handlers.iter().find(|handler| handler.is_still(config)) {
+            // Whoever names the same handler shares it. The files that it is made of are read once.
+            if let Some(ready) = handlers.get(config) {
+                return Ok(Arc::clone(ready));
+            }
+            let handler = match before_by_config.get(config).filter(|handler| handler.is_up_to_date()) {
                 Some(unchanged) => Arc::clone(unchanged),
                 None => Arc::new(Handler::new(config, &bounds.buffered)?),
             };
-            // Whoever names the same handler shares it.
-            handlers.push(Arc::clone(&handler));
+            handlers.insert(config.clone(), Arc::clone(&handler));
             Ok::<_, BuildError>(handler)
         };
         let entry = |app: &config::App| {

@@ -1,6 +1,10 @@
 //! SIGHUP: a new config for a daemon that runs.
 
+use std::time::{Duration, Instant};
+
 use shardless::clock::{Clock, SystemClock};
+use shardless::config::Config;
+use shardless::gateway::Snapshot;
 use shardless::rehearsal::stand_in::Signed;
 use shardless::rehearsal::{Author, StandIn};
 use tokio::io::AsyncWriteExt;
@@ -241,4 +245,25 @@ async fn two_reloads_at_once_and_one_in_a_stop_do_no_harm() {
     gate.add_permits(1);
     assert_eq!(call.await.unwrap().unwrap().status, 200);
     assert_eq!(daemon.wait().code(), Some(0));
+}
+
+/// A handler that many routes lead to is made ready once, its certificates read once.
+#[test]
+fn many_routes_to_one_handler_are_soon_ready() {
+    let certificates = Certificates::for_days(30);
+    let roots = std::fs::read_to_string(certificates.path("root.pem")).unwrap().repeat(300);
+    let ca = certificates.path("roots.pem");
+    std::fs::write(&ca, roots).unwrap();
+    let mut text = format!(
+        "[handlers.bot]\nurls = [\"https://127.0.0.1:9/\"]\nca = {ca:?}\n[apps.mybot]\nhandler = \"bot\"\n\
+         public_key = \"d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a\"\n"
+    );
+    for n in 0..1000 {
+        text.push_str(&format!("[[apps.mybot.routes]]\ncommand = \"c{n}\"\nhandler = \"bot\"\n"));
+    }
+    let config = Config::parse("test.toml", &text).unwrap();
+    let start = Instant::now();
+    let first = Snapshot::build(&config, None).unwrap();
+    Snapshot::build(&config, Some(&first)).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }

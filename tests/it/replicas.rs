@@ -243,3 +243,25 @@ async fn replicas_that_are_slow_are_not_left_out() {
     assert_eq!(one.calls() + other.calls(), 24);
     assert!(!daemon.log().contains("left out"), "{}", daemon.log());
 }
+
+/// What one may do at once is not what the other may, though they are one program.
+#[tokio::test]
+async fn two_names_are_two_handlers() {
+    let (busy, gate) = Handler::gated().await;
+    let named = |name: &str| format!("[handlers.{name}]\nurls = [\"{}\"]\nmax_in_flight = 1\n", busy.url());
+    let route = "[[apps.mybot.routes]]\ncommand = \"play\"\nhandler = \"other\"";
+    let daemon = TestDaemon::before(&(named("bot") + &named("other")), route, "bot").await;
+    let play = daemon.discord.sign(&daemon.author(1000).command("play", &[]));
+    let (first, second) = tokio::join!(roll(&daemon), async {
+        until("one is busy", || async { busy.calls() == 1 }).await;
+        let (status, ()) = tokio::join!(daemon.send(&play), async {
+            until("both are, or one is turned away", || async {
+                busy.calls() == 2 || daemon.refusals("in_flight") > 0.0
+            })
+            .await;
+            gate.add_permits(2);
+        });
+        status.status
+    });
+    assert_eq!((first.as_u16(), second.as_u16()), (200, 200));
+}

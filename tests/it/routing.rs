@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use rstest::rstest;
+
 use crate::support::{Binary, Handler, TestDaemon, command, json, until};
 use shardless::clock::{Clock, SystemClock};
 use shardless::rehearsal::{Author, Exchange, Payload, StandIn};
@@ -79,6 +81,46 @@ async fn a_reply_needs_no_handler() {
     assert_eq!(ask(&daemon, &author(4).ping()).await.body, r#"{"type":1}"#);
     // Only a modal that comes with a message can update it.
     assert_eq!(ask(&daemon, &author(5).modal("feedback", &[])).await.status, 502);
+}
+
+/// A name of a user or message command is no path, whatever spaces it has.
+#[tokio::test]
+async fn user_and_message_commands_are_taken_by_their_whole_name() {
+    let reply = |name: &str| {
+        format!(
+            "[[apps.mybot.routes]]\ncommand = \"{name}\"\nreply = {{ type = 4, data = {{ content = \"{name}\" }} }}\n"
+        )
+    };
+    let routes = reply("Report") + &reply("Report Message") + &reply("music");
+    let daemon = TestDaemon::with("", &routes, named("rest").await).await;
+    for (salt, kind, name, expected) in [
+        (1, 3, "Report Message", "Report Message"),
+        (2, 3, "Report", "Report"),
+        (3, 2, "Report User", "rest"),
+        (4, 2, "music player", "rest"),
+        (5, 1, "music", "music"),
+    ] {
+        let body = format!(r#"{{"id":"{salt}","type":2,"data":{{"type":{kind},"name":"{name}"}}}}"#);
+        let now = daemon.clock.unix_time().as_secs();
+        let exchange = daemon.send(&daemon.discord.sign_at(now, body.as_bytes())).await;
+        let answer: serde_json::Value = serde_json::from_slice(&exchange.body).unwrap();
+        assert_eq!(answer["data"]["content"], expected, "{name}");
+    }
+}
+
+/// What a reply was not checked for is the handler's.
+#[tokio::test]
+async fn a_route_takes_no_kind_that_it_was_not_checked_for() {
+    let fine = Handler::start(|_| async { json(r#"{"type":13,"data":{}}"#) }).await;
+    let route =
+        "[[apps.mybot.routes]]\nguild = \"7\"\nreply = { type = 4, data = { content = \"Closed.\" } }";
+    let daemon = TestDaemon::with("", route, fine).await;
+    for kind in [6, 99] {
+        let body = format!(r#"{{"id":"{kind}","type":{kind},"guild_id":"7"}}"#);
+        let now = daemon.clock.unix_time().as_secs();
+        let exchange = daemon.send(&daemon.discord.sign_at(now, body.as_bytes())).await;
+        assert_eq!(exchange.body, r#"{"type":13,"data":{}}"#, "{kind}");
+    }
 }
 
 #[tokio::test]
@@ -193,6 +235,25 @@ fn check_explains_which_route_is_taken_and_why() {
     );
 }
 
+/// What is told is what the daemon does.
+#[test]
+fn check_explains_what_the_daemon_does_by_itself() {
+    let config = format!(
+        "{}error_message = \"Sorry.\"\n[handlers.bot]\nurls = [\"http://127.0.0.1:8080/\", \"http://127.0.0.1:8081/\"]\n\
+         [[apps.mybot.routes]]\ncommand = \"music\"\nreply = {{ type = 4, data = {{ content = \"Closed.\" }} }}\n\
+         [[apps.mybot.routes]]\nkind = \"modal\"\nreply = {{ type = 7, data = {{ content = \"Done.\" }} }}\n\
+         [[apps.mybot.routes]]\nguild = \"290926798626357999\"\nhandler = \"bot\"\n",
+        APP.replace("http://127.0.0.1:8080/", "bot")
+    );
+    let explained = |payload: &Payload| {
+        let (_, said) = check(&config, Some(payload));
+        said.split_once("payload.json:\n").unwrap().1.to_owned()
+    };
+    let typed = author(1).autocomplete("music", &[], "song", "ne");
+    let all = [author(1).ping(), typed, author(1).modal("x", &[]), author(1).command("roll", &[])];
+    insta::assert_snapshot!(all.iter().map(explained).collect::<String>());
+}
+
 #[test]
 fn every_mistake_in_routes_is_told_at_its_line() {
     let config = format!(
@@ -202,42 +263,51 @@ fn every_mistake_in_routes_is_told_at_its_line() {
          [[apps.mybot.routes]]\ncommand = \"music\"\ncustom_id = \"a*b\"\nhandler = \"nobody\"\n\
          [[apps.mybot.routes]]\ncustom_id = \"a\"\nkind = \"command\"\nhandler = \"http://127.0.0.1:8081/\"\n\
          [[apps.mybot.routes]]\ncommand = \"a\"\nreply = {{ type = 7, data = {{ content = \"No.\" }} }}\n\
-         [[apps.mybot.routes]]\ncommand = \"b\"\nguild = 5\nreply = \"No.\"\n"
+         [[apps.mybot.routes]]\ncommand = \"b\"\nguild = 5\nreply = \"No.\"\n\
+         [[apps.mybot.routes]]\ncommand = \"c\"\nreply = {{ type = 5 }}\n\
+         [[apps.mybot.routes]]\ncommand = \"d\"\nreply = {{ type = 4, data = {{ content = \"\", flags = 64 }} }}\n\
+         [[apps.mybot.routes]]\ncommand = \"e\"\nanswer_within = \"1s\"\non_slow = \"fail\"\nephemeral = true\nreply = {{ type = 4, data = {{ content = \"No.\" }} }}\n"
     );
     insta::assert_snapshot!(check(&config, None).1);
 }
 
-#[test]
-fn a_route_that_nothing_comes_to_is_a_mistake() {
-    let route = |conditions: &str| {
+fn routes(all: &[&str]) -> String {
+    let route = |conditions: &&str| {
         format!("[[apps.mybot.routes]]\n{conditions}\nhandler = \"http://127.0.0.1:8081/\"\n")
     };
-    let config = |first: &str, second: &str| format!("{APP}{}{}", route(first), route(second));
-    for (first, second) in [
-        ("command = \"music\"", "command = \"music\""),
-        ("command = \"music\"", "command = \"music play\"\nguild = \"1\""),
-        ("custom_id = \"a*\"", "custom_id = \"ab*\""),
-        ("custom_id = \"a*\"", "custom_id = \"abc\"\nkind = \"modal\""),
-        ("kind = \"command\"", "command = \"music\"\nkind = \"command\""),
-        ("guild = \"1\"", "custom_id = \"a\"\nguild = \"1\""),
-    ] {
-        let (code, said) = check(&config(first, second), None);
-        assert!(
-            code == Some(78)
-                && said.contains("config.toml:")
-                && said.contains("an earlier one takes them all"),
-            "{said}"
-        );
-    }
-    for (first, second) in [
-        ("command = \"music play\"", "command = \"music\""),
-        ("command = \"music\"", "command = \"musicians\""),
-        ("command = \"music\"\nkind = \"command\"", "command = \"music\""),
-        ("custom_id = \"a\"", "custom_id = \"a*\""),
-        ("guild = \"1\"", "guild = \"2\""),
-        ("custom_id = \"a*\"\nguild = \"1\"", "custom_id = \"a*\""),
-    ] {
-        let (code, said) = check(&config(first, second), None);
-        assert_eq!(code, Some(0), "{said}");
-    }
+    format!("{APP}{}", all.iter().map(route).collect::<String>())
+}
+
+#[rstest]
+#[case::same(&["command = \"music\"", "command = \"music\""])]
+#[case::below(&["command = \"music\"", "command = \"music play\"\nguild = \"1\""])]
+#[case::longer(&["custom_id = \"a*\"", "custom_id = \"ab*\""])]
+#[case::one_of_them(&["custom_id = \"a*\"", "custom_id = \"abc\"\nkind = \"modal\""])]
+#[case::kind(&["kind = \"command\"", "command = \"music\"\nkind = \"command\""])]
+#[case::guild(&["guild = \"1\"", "custom_id = \"a\"\nguild = \"1\""])]
+#[case::each_kind(&["kind = \"command\"", "kind = \"autocomplete\"", "command = \"music\""])]
+#[case::all_custom_ids(&["custom_id = \"*\"", "kind = \"modal\""])]
+#[case::all(&["kind = \"command\"", "kind = \"autocomplete\"", "custom_id = \"*\"", "guild = \"1\""])]
+#[case::two_prefixes(&["custom_id = \"a*\"\nkind = \"modal\"", "kind = \"component\"", "custom_id = \"ab*\""])]
+fn a_route_that_nothing_comes_to_is_a_mistake(#[case] all: &[&str]) {
+    let (code, said) = check(&routes(all), None);
+    assert!(code == Some(78) && said.contains("no interaction comes to this route"), "{said}");
+    let last = 4 + 3 * (all.len() - 1) + all[..all.len() - 1].join("").matches('\n').count();
+    assert!(said.contains(&format!("config.toml:{last}:1\n")) && said.contains("1 mistake in"), "{said}");
+}
+
+#[rstest]
+#[case(&["command = \"music play\"", "command = \"music\""])]
+#[case(&["command = \"music\"", "command = \"musicians\""])]
+#[case(&["command = \"music\"\nkind = \"command\"", "command = \"music\""])]
+#[case(&["custom_id = \"a\"", "custom_id = \"a*\""])]
+#[case(&["guild = \"1\"", "guild = \"2\""])]
+#[case(&["custom_id = \"a*\"\nguild = \"1\"", "custom_id = \"a*\""])]
+#[case(&["kind = \"command\"", "kind = \"component\"", "command = \"music\""])]
+#[case(&["kind = \"command\"", "kind = \"autocomplete\"\nguild = \"1\"", "command = \"music\""])]
+#[case::user_or_message(&["command = \"Delete\"", "command = \"Delete and ban\""])]
+#[case::no_path(&["command = \"delete\"", "command = \"delete all of this\""])]
+fn a_route_that_something_is_left_for_is_none(#[case] all: &[&str]) {
+    let (code, said) = check(&routes(all), None);
+    assert_eq!(code, Some(0), "{said}");
 }

@@ -59,6 +59,18 @@ fn anything_else_is_refused(#[case] body: &str) {
     assert!(parse(body).is_err());
 }
 
+#[rstest]
+#[case::slash(r#""type":1,"#, false)]
+#[case::user(r#""type":2,"#, true)]
+#[case::message(r#""type":3,"#, true)]
+#[case::entry_point(r#""type":4,"#, false)]
+#[case::null(r#""type":null,"#, false)]
+#[case::not_said("", false)]
+fn a_name_of_a_user_or_message_command_is_one_name(#[case] kind: &str, #[case] is_whole: bool) {
+    let body = format!(r#"{{"id":"1","type":2,"data":{{{kind}"name":"Report Message"}}}}"#);
+    assert_eq!(parse(&body).unwrap().name_is_whole, is_whole);
+}
+
 #[test]
 fn a_refusal_repeats_nothing_of_the_body() {
     for body in [

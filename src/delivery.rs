@@ -5,8 +5,12 @@
 mod gate;
 mod rest;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::config::ApiUrl;
@@ -15,7 +19,7 @@ use crate::discord::late::{self, Way};
 use crate::discord::rest::{self as protocol, Reason, Refusal, Verdict};
 use crate::logging::{self, Delivered};
 use crate::metrics::{self, Metrics};
-use crate::outbox::{Content, Due, Dues, Outbox, Task};
+use crate::outbox::{Due, Dues, Outbox, Task};
 use rest::{Call, Ended, Message, Rest};
 
 /// How long an answer that is not on disk yet is waited for: a crash while it is on its way would end in the fallback text.
@@ -36,18 +40,24 @@ impl Delivery {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let rest = Rest::new(api, Arc::clone(&clock), Arc::clone(&metrics));
+        let rest = Rest::new(api, outbox.clone(), Arc::clone(&clock), Arc::clone(&metrics));
         Self { courier: Arc::new(Courier { outbox, rest, clock, metrics }), dues }
     }
 
-    /// Delivers, until it is dropped.
+    /// Delivers, until it is dropped: then what is under way is left as it is.
     pub async fn run(mut self) {
-        while let Some(due) = self.dues.next().await {
-            let courier = Arc::clone(&self.courier);
-            tokio::spawn(async move { courier.deliver(&due).await });
+        let mut deliveries = JoinSet::new();
+        loop {
+            tokio::select! {
+                Some(due) = self.dues.next() => {
+                    let courier = Arc::clone(&self.courier);
+                    deliveries.spawn(async move { courier.end(due).await });
+                }
+                Some(_) = deliveries.join_next() => {}
+                // No outbox is left to become due.
+                else => std::future::pending().await,
+            }
         }
-        // No outbox is left to become due.
-        std::future::pending().await
     }
 }
 
@@ -78,6 +88,16 @@ enum End {
 }
 
 impl Courier {
+    /// Delivers it, whatever comes of it. After a panic the user gets the fallback text, unless something has reached
+    /// them; where that panics too, the entry is left to the next start.
+    async fn end(&self, mut due: Due) {
+        if AssertUnwindSafe(self.deliver(&due)).catch_unwind().await.is_err() {
+            due.task = Task::FallbackUnlessEdited;
+            // The panic has left its line in the log.
+            _ = AssertUnwindSafe(self.deliver(&due)).catch_unwind().await;
+        }
+    }
+
     async fn deliver(&self, due: &Due) {
         tokio::time::sleep(due.at.saturating_duration_since(self.clock.now())).await;
         // Whatever comes of it, it is delivered.
@@ -93,32 +113,29 @@ impl Courier {
 
     /// The handler's answer.
     async fn bring(&self, due: &Due, way: Way, content_type: &str) -> End {
-        let content = match self.outbox.content(due).await {
-            Ok(content) => content,
-            Err(error) => {
-                self.warn(due, &format!("the late answer cannot be read: {error}"));
-                return self.fall_back(due).await;
-            }
-        };
-        let message = Message { content_type, content: &content };
+        let message = Message::Answer { content_type };
         let call = match way {
             Way::Edit => Call::Edit(message),
             Way::FollowUp => Call::FollowUp(message),
             Way::Replace => match self.rest.send(due, &Call::Delete).await {
                 Ended::Done(_) | Ended::NoMessage => Call::FollowUp(message),
                 // It stays as it is, for everyone to see: what is private cannot take its place.
-                Ended::Refused(_) => return self.fall_back(due).await,
+                Ended::Refused(Refusal { reason: Reason::Body | Reason::Other, .. }) => {
+                    return self.fall_back(due).await;
+                }
                 ended => return ended.into(),
             },
         };
-        match self.rest.send(due, &call).await {
-            Ended::Done(_) => End::Answered,
+        let why = match self.rest.send(due, &call).await {
+            Ended::Done(_) => return End::Answered,
             Ended::Refused(refusal @ Refusal { reason: Reason::Body, .. }) => {
-                self.warn(due, &format!("{}, so the user gets the fallback text", Verdict::Refused(refusal)));
-                if way == Way::Replace { self.follow_up(due).await } else { self.fall_back(due).await }
+                Verdict::Refused(refusal).to_string()
             }
-            ended => ended.into(),
-        }
+            Ended::Unreadable(error) => format!("the late answer cannot be read: {error}"),
+            ended => return ended.into(),
+        };
+        self.warn(due, &format!("{why}, so the user gets the fallback text"));
+        if way == Way::Replace { self.follow_up(due).await } else { self.fall_back(due).await }
     }
 
     /// The fallback text, where the user is still waiting.
@@ -128,8 +145,8 @@ impl Courier {
         }
         match self.rest.send(due, &Call::Get).await {
             Ended::Done(original) if protocol::is_loading(&original) == Some(true) => {
-                let text = Content::Bytes(late::fallback_edit(&due.deferred.fallback));
-                let ended = self.rest.send(due, &Call::Edit(Message::json(&text))).await;
+                let text = late::fallback_edit(&due.deferred.fallback);
+                let ended = self.rest.send(due, &Call::Edit(Message::Text(text))).await;
                 if matches!(ended, Ended::Done(_)) { End::FellBack } else { ended.into() }
             }
             Ended::Done(_) => End::Kept,
@@ -154,8 +171,8 @@ impl Courier {
 
     /// The fallback text, where there is nothing to write it over.
     async fn follow_up(&self, due: &Due) -> End {
-        let text = Content::Bytes(late::fallback_follow_up(&due.deferred.fallback));
-        let ended = self.rest.send(due, &Call::FollowUp(Message::json(&text))).await;
+        let text = late::fallback_follow_up(&due.deferred.fallback);
+        let ended = self.rest.send(due, &Call::FollowUp(Message::Text(text))).await;
         if matches!(ended, Ended::Done(_)) { End::FellBack } else { ended.into() }
     }
 
@@ -220,6 +237,8 @@ impl From<Ended> for End {
             Ended::Unknown => Self::Unknown,
             Ended::Expired => Self::Expired,
             Ended::Refused(refused) => Self::Refused(refused),
+            // Nobody gets here: the one who sent an answer sends the fallback text then.
+            Ended::Unreadable(_) => Self::Unknown,
         }
     }
 }

@@ -50,15 +50,18 @@ impl Gate {
         state.closed_until = state.closed_until.max(Some(now + wait));
     }
 
-    /// What stands before the API has turned a request away. Those that were under way with it say nothing new.
-    pub(super) fn is_blocked(&self, now: Instant) {
+    /// What stands before the API has turned a request away, for so long at least if it says so. How long the gate is
+    /// closed for that; `None` if it is closed already: those that were under way with it say nothing new.
+    pub(super) fn is_blocked(&self, now: Instant, at_least: Option<Duration>) -> Option<Duration> {
         let mut state = self.lock();
         if state.closed_until.is_some_and(|until| until > now) {
-            return;
+            return None;
         }
         let wait = FIRST_BLOCK.saturating_mul(1 << state.blocks.min(8)).min(MAX_BLOCK);
+        let wait = at_least.map_or(wait, |at_least| wait.max(at_least));
         state.blocks += 1;
         state.closed_until = Some(now + wait);
+        Some(wait)
     }
 
     /// The API has answered, well or badly.
@@ -66,8 +69,8 @@ impl Gate {
         self.lock().blocks = 0;
     }
 
-    /// One more request was in vain.
-    pub(super) fn count_invalid(&self, now: Instant) {
+    /// One more request was in vain. Whether it is the one with which there are too many.
+    pub(super) fn count_invalid(&self, now: Instant) -> bool {
         let mut state = self.lock();
         state.forget(now);
         state.invalid_in_all += 1;
@@ -75,6 +78,7 @@ impl Gate {
             Some((began, count)) if now.saturating_duration_since(*began) < STEP => *count += 1,
             _ => state.invalid.push_back((now, 1)),
         }
+        state.invalid_in_all == MAX_INVALID
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -109,16 +113,26 @@ mod tests {
         let gate = Gate::default();
         let mut now = Instant::now();
         let mut block = || {
-            gate.is_blocked(now);
+            let wait = gate.is_blocked(now, None).unwrap();
+            assert_eq!(gate.wait(now), Some(wait));
             // Others that were under way.
-            gate.is_blocked(now);
-            let wait = gate.wait(now).unwrap();
+            assert_eq!(gate.is_blocked(now, None), None);
+            assert_eq!(gate.wait(now), Some(wait));
             now += wait;
             wait.as_secs()
         };
         assert_eq!([block(), block(), block(), block()], [60, 120, 240, 240]);
         gate.is_reached();
         assert_eq!(block(), 60);
+    }
+
+    #[test]
+    fn a_block_takes_as_long_as_it_says_at_least() {
+        let (gate, now) = (Gate::default(), Instant::now());
+        let seconds = Duration::from_secs;
+        assert_eq!(gate.is_blocked(now, Some(seconds(3))), Some(seconds(60)));
+        assert_eq!(gate.is_blocked(now + seconds(60), Some(seconds(500))), Some(seconds(500)));
+        assert_eq!(gate.wait(now + seconds(559)), Some(seconds(1)));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! One request to Discord's REST API, until there is an answer to go by.
 
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -7,15 +9,17 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::{Bytes, BytesMut};
 use http::{Method, header};
 use reqwest::redirect::Policy;
+use thiserror::Error;
 use tokio::sync::Semaphore;
-use tracing::debug;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
 
 use super::gate::Gate;
 use crate::clock::Clock;
 use crate::config::ApiUrl;
 use crate::discord::rest::{self as protocol, Refusal, Verdict};
 use crate::metrics::{self, Metrics};
-use crate::outbox::{Content, Due};
+use crate::outbox::{Content, Due, Outbox};
 
 /// What Discord wants to know of who asks.
 const USER_AGENT: &str =
@@ -41,18 +45,30 @@ const UNKNOWN: [Duration; 7] = [
     Duration::from_millis(2500),
     Duration::from_secs(3),
 ];
+/// The same in all, counted from the first such answer: for answers that take long.
+const UNKNOWN_IN_ALL: Duration = Duration::from_secs(12);
+/// So many of these waits are made in any case: other trouble in between may have taken the time.
+const UNKNOWN_AT_LEAST: usize = 2;
 
 /// Waits between tries while Discord is in trouble, or cannot be reached.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const MAX_RETRY: Duration = Duration::from_secs(30);
+/// Waits between tries while Discord limits their rate, where it asks for shorter ones.
+const FIRST_LIMITED: Duration = Duration::from_millis(100);
+
+/// Requests in vain, one after the other, after which it is Discord that is in trouble, or the way to it.
+const OUTAGE: u32 = 10;
 
 /// Discord's REST API.
 pub(super) struct Rest {
     api: String,
     /// Made when it is first needed: loading the system's certificates takes a while.
-    client: OnceLock<Result<reqwest::Client, String>>,
+    client: OnceLock<reqwest::Client>,
+    outbox: Outbox,
     gate: Gate,
     at_once: Semaphore,
+    /// Requests without an answer to go by since the last one that had one.
+    in_vain: AtomicU32,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
@@ -70,15 +86,14 @@ pub(super) enum Call<'a> {
 }
 
 /// A message, to be sent as often as need be.
-pub(super) struct Message<'a> {
-    pub(super) content_type: &'a str,
-    pub(super) content: &'a Content,
-}
-
-impl<'a> Message<'a> {
-    pub(super) fn json(content: &'a Content) -> Self {
-        Self { content_type: "application/json", content }
-    }
+pub(super) enum Message<'a> {
+    /// The handler's answer. It is read for each try: however many wait, they take no memory.
+    Answer {
+        /// Of its body.
+        content_type: &'a str,
+    },
+    /// A text of ours, in JSON.
+    Text(Bytes),
 }
 
 /// What came of a request.
@@ -93,43 +108,85 @@ pub(super) enum Ended {
     Expired,
     /// Discord will never do it.
     Refused(Refusal),
+    /// The handler's answer is not there to be sent.
+    Unreadable(io::Error),
 }
 
-/// One answer, or none.
+/// One answer.
 struct Answer {
     verdict: Verdict,
     body: Bytes,
 }
 
+/// Why there is no answer.
+#[derive(Debug, Error)]
+enum NoAnswer {
+    #[error("the outbox cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// Without the URL: it holds the token.
+impl From<reqwest::Error> for NoAnswer {
+    fn from(error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        let mut last: &dyn std::error::Error = &error;
+        while let Some(source) = last.source() {
+            last = source;
+        }
+        Self::Broken(last.to_string())
+    }
+}
+
 impl Rest {
-    pub(super) fn new(api: &ApiUrl, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        let at_once = Semaphore::new(AT_ONCE);
-        Self { api: api.to_string(), client: OnceLock::new(), gate: Gate::default(), at_once, clock, metrics }
+    pub(super) fn new(api: &ApiUrl, outbox: Outbox, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            api: api.to_string(),
+            client: OnceLock::new(),
+            outbox,
+            gate: Gate::default(),
+            at_once: Semaphore::new(AT_ONCE),
+            in_vain: AtomicU32::new(0),
+            clock,
+            metrics,
+        }
     }
 
     /// Sends a request, again and again where that can help, and never once the token has expired.
     pub(super) async fn send(&self, due: &Due, call: &Call<'_>) -> Ended {
-        let retry = ExponentialBuilder::default().with_min_delay(FIRST_RETRY).with_max_delay(MAX_RETRY);
-        let mut retries = retry.without_max_times().with_jitter().build();
-        let mut unknown = UNKNOWN.into_iter();
+        let backoff = |first| {
+            let builder = ExponentialBuilder::default().with_min_delay(first).with_max_delay(MAX_RETRY);
+            builder.without_max_times().with_jitter().build()
+        };
+        let (mut retries, mut limited) = (backoff(FIRST_RETRY), backoff(FIRST_LIMITED));
+        let (mut unknown, mut unknown_since) = (UNKNOWN.into_iter().enumerate(), None);
         loop {
-            let Some(answer) = self.send_once(due, call).await else { return Ended::Expired };
+            let answer = match self.send_once(due, call).await {
+                Ok(answer) => answer,
+                Err(ended) => return ended,
+            };
+            let now = self.clock.now();
             let wait = match answer.verdict {
                 Verdict::Done => return Ended::Done(answer.body),
                 Verdict::NoMessage => return Ended::NoMessage,
                 Verdict::Refused(refusal) => return Ended::Refused(refusal),
-                Verdict::NotYet => match unknown.next() {
-                    Some(wait) => wait,
-                    None => return Ended::Unknown,
-                },
+                Verdict::NotYet => {
+                    let end = *unknown_since.get_or_insert(now) + UNKNOWN_IN_ALL;
+                    let in_time = |(nth, wait): &_| *nth < UNKNOWN_AT_LEAST || now + *wait <= end;
+                    match unknown.next().filter(in_time) {
+                        Some((_, wait)) => wait,
+                        None => return Ended::Unknown,
+                    }
+                }
                 Verdict::RateLimited { wait, is_global } => {
                     if is_global {
-                        self.gate.close(self.clock.now(), wait);
+                        self.gate.close(now, wait);
                     }
-                    wait
+                    limited.next().map_or(wait, |least| wait.max(least))
                 }
-                Verdict::Blocked => {
-                    self.gate.is_blocked(self.clock.now());
+                Verdict::Blocked { wait } => {
+                    self.is_blocked(now, wait);
                     FIRST_RETRY
                 }
                 Verdict::Unavailable => retries.next().unwrap_or(MAX_RETRY),
@@ -140,15 +197,15 @@ impl Rest {
         }
     }
 
-    /// `None` if the token expires first.
-    async fn send_once(&self, due: &Due, call: &Call<'_>) -> Option<Answer> {
+    /// One try, as soon as one may be made.
+    async fn send_once(&self, due: &Due, call: &Call<'_>) -> Result<Answer, Ended> {
         let _one = loop {
             while let Some(wait) = self.gate.wait(self.clock.now()) {
                 if !self.sleep(due, wait).await {
-                    return None;
+                    return Err(Ended::Expired);
                 }
             }
-            let one = self.at_once.acquire().await.ok()?;
+            let one = self.at_once.acquire().await;
             // It may have closed meanwhile.
             if self.gate.wait(self.clock.now()).is_none() {
                 break one;
@@ -156,23 +213,26 @@ impl Rest {
         };
         let time_left = due.deferred.expires.saturating_duration_since(self.clock.now());
         if time_left.is_zero() {
-            return None;
+            return Err(Ended::Expired);
         }
-        let answer = tokio::time::timeout(time_left, self.exchange(due, call)).await.ok()?;
-        let verdict = match &answer {
-            Ok(answer) => answer.verdict.as_str(),
-            Err(_) => "no_answer",
+        // In a place of its own: those who wait for their turn have none.
+        let exchange = Box::pin(self.exchange(due, call));
+        let answer = match tokio::time::timeout(time_left, exchange).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(NoAnswer::Unreadable(error))) => return Err(Ended::Unreadable(error)),
+            Ok(Err(NoAnswer::Broken(why))) => {
+                debug!(app = &*due.deferred.app, id = due.deferred.id, "no answer from Discord: {why}");
+                self.note("no_answer", Verdict::Unavailable, &why);
+                return Ok(Answer { verdict: Verdict::Unavailable, body: Bytes::new() });
+            }
+            Err(_) => return Err(Ended::Expired),
         };
-        self.metrics.discord_requests.get_or_create(&metrics::Outcome { outcome: verdict }).inc();
-        Some(answer.unwrap_or_else(|error| {
-            debug!(app = &*due.deferred.app, id = due.deferred.id, "no answer from Discord: {error}");
-            Answer { verdict: Verdict::Unavailable, body: Bytes::new() }
-        }))
+        self.note(answer.verdict.as_str(), answer.verdict, "it answers that it is in trouble");
+        Ok(answer)
     }
 
     /// One request and its answer.
-    async fn exchange(&self, due: &Due, call: &Call<'_>) -> Result<Answer, String> {
-        let client = self.client.get_or_init(client).as_ref().map_err(Clone::clone)?;
+    async fn exchange(&self, due: &Due, call: &Call<'_>) -> Result<Answer, NoAnswer> {
         let (application, token) = (due.deferred.application, &due.deferred.token);
         let (method, path) = match call {
             Call::Get => (Method::GET, protocol::original(application, token)),
@@ -180,24 +240,77 @@ impl Rest {
             Call::Edit(_) => (Method::PATCH, protocol::original(application, token)),
             Call::FollowUp(_) => (Method::POST, protocol::follow_up(application, token)),
         };
-        let mut request = client.request(method, format!("{}{path}", self.api)).timeout(TIMEOUT);
+        let mut request = self.client()?.request(method, format!("{}{path}", self.api)).timeout(TIMEOUT);
         if let Call::Edit(message) | Call::FollowUp(message) = call {
-            request = with_body(request, message).await?;
+            request = self.with_body(request, due, message).await?;
         }
-        let mut response = request.send().await.map_err(text)?;
-        let mut body = BytesMut::new();
-        while body.len() < MAX_ANSWER {
-            let Some(chunk) = response.chunk().await.map_err(text)? else { break };
-            body.extend_from_slice(&chunk);
+        let response = request.send().await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        if protocol::counts_as_invalid(status) && self.gate.count_invalid(self.clock.now()) {
+            warn!(
+                "too many requests to Discord were in vain: the next ones wait, so that it does not block this address"
+            );
         }
-        let verdict = protocol::judge(response.status(), response.headers(), &body);
-        if protocol::counts_as_invalid(response.status()) {
-            self.gate.count_invalid(self.clock.now());
-        }
-        if !matches!(verdict, Verdict::Blocked) {
+        let body = match read(response).await {
+            Ok(body) => body,
+            // It is done, and a second time could be one too many.
+            Err(_) if status.is_success() && !matches!(call, Call::Get) => Bytes::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let verdict = protocol::judge(status, &headers, &body);
+        if !matches!(verdict, Verdict::Blocked { .. }) {
             self.gate.is_reached();
         }
-        Ok(Answer { verdict, body: body.freeze() })
+        Ok(Answer { verdict, body })
+    }
+
+    async fn with_body(
+        &self,
+        request: reqwest::RequestBuilder,
+        due: &Due,
+        message: &Message<'_>,
+    ) -> io::Result<reqwest::RequestBuilder> {
+        let (content_type, content) = match message {
+            Message::Answer { content_type } => (*content_type, self.outbox.content(due).await?),
+            Message::Text(text) => ("application/json", Content::Bytes(text.clone())),
+        };
+        let request = request.header(header::CONTENT_TYPE, content_type);
+        Ok(match content {
+            Content::Bytes(bytes) => request.timeout(timeout(bytes.len() as u64)).body(bytes),
+            Content::File { path, size } => {
+                let file = tokio::fs::File::open(path).await?;
+                // Not in chunks: its length is known.
+                let request = request.header(header::CONTENT_LENGTH, size);
+                request.timeout(timeout(size)).body(file)
+            }
+        })
+    }
+
+    /// What could not be made is tried again the next time.
+    fn client(&self) -> reqwest::Result<&reqwest::Client> {
+        match self.client.get() {
+            Some(client) => Ok(client),
+            None => client().map(|client| self.client.get_or_init(|| client)),
+        }
+    }
+
+    fn is_blocked(&self, now: Instant, wait: Option<Duration>) {
+        if let Some(wait) = self.gate.is_blocked(now, wait) {
+            let seconds = wait.as_secs();
+            warn!("requests to Discord are blocked before they reach its API: none is sent for {seconds} s");
+        }
+    }
+
+    /// Counts a try, and says once where it is one of many in vain.
+    fn note(&self, outcome: &'static str, verdict: Verdict, why: &str) {
+        self.metrics.discord_requests.get_or_create(&metrics::Outcome { outcome }).inc();
+        if verdict != Verdict::Unavailable {
+            if self.in_vain.swap(0, Ordering::Relaxed) >= OUTAGE {
+                info!("Discord's API is reached again");
+            }
+        } else if self.in_vain.fetch_add(1, Ordering::Relaxed) + 1 == OUTAGE {
+            warn!("Discord's API cannot be reached ({why}): late answers wait, until their tokens expire");
+        }
     }
 
     /// Waits, unless the token expires first: then there is nothing to wait for.
@@ -210,44 +323,28 @@ impl Rest {
     }
 }
 
-async fn with_body(
-    request: reqwest::RequestBuilder,
-    message: &Message<'_>,
-) -> Result<reqwest::RequestBuilder, String> {
-    let request = request.header(header::CONTENT_TYPE, message.content_type);
-    match message.content {
-        Content::Bytes(bytes) => Ok(request.timeout(timeout(bytes.len() as u64)).body(bytes.clone())),
-        Content::File { path, size } => {
-            let file = tokio::fs::File::open(path).await.map_err(|error| error.to_string())?;
-            // Not in chunks: its length is known.
-            let request = request.header(header::CONTENT_LENGTH, *size);
-            Ok(request.timeout(timeout(*size)).body(file))
-        }
+/// An answer's body, as far as it is looked at.
+async fn read(mut response: reqwest::Response) -> reqwest::Result<Bytes> {
+    let mut body = BytesMut::new();
+    while body.len() < MAX_ANSWER {
+        let Some(chunk) = response.chunk().await? else { break };
+        body.extend_from_slice(&chunk);
     }
+    Ok(body.freeze())
 }
 
 fn timeout(size: u64) -> Duration {
     TIMEOUT + Duration::from_secs(size / SLOW_UPLOAD)
 }
 
-fn client() -> Result<reqwest::Client, String> {
+fn client() -> reqwest::Result<reqwest::Client> {
     // A provider that is installed already does as well.
     _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
+    reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .no_proxy()
         .redirect(Policy::none())
         .referer(false)
-        .connect_timeout(CONNECT_TIMEOUT);
-    client.build().map_err(text)
-}
-
-/// What went wrong, without the URL: it holds the token.
-fn text(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut last: &dyn std::error::Error = &error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .build()
 }

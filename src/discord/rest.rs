@@ -47,7 +47,10 @@ pub enum Verdict {
         is_global: bool,
     },
     /// Not Discord's API, but what stands before it refused: back off for minutes, from all requests.
-    Blocked,
+    Blocked {
+        /// How long at least, if it says so.
+        wait: Option<Duration>,
+    },
     /// Discord cannot answer now: try again later.
     Unavailable,
     /// 10008: the message is not there (any more).
@@ -85,7 +88,7 @@ impl Verdict {
             Self::Done => "done",
             Self::NotYet => "not_yet",
             Self::RateLimited { .. } => "rate_limited",
-            Self::Blocked => "blocked",
+            Self::Blocked { .. } => "blocked",
             Self::Unavailable => "unavailable",
             Self::NoMessage => "no_message",
             Self::Refused(Refusal { reason: Reason::Token, .. }) => "token_refused",
@@ -105,7 +108,7 @@ impl fmt::Display for Verdict {
                 let scope = if *is_global { "all requests" } else { "this one" };
                 write!(f, "Discord asks to wait {} ms with {scope}", wait.as_millis())
             }
-            Self::Blocked => {
+            Self::Blocked { .. } => {
                 f.write_str("this machine's requests are blocked before they reach Discord's API")
             }
             Self::Unavailable => f.write_str("Discord cannot answer now"),
@@ -134,14 +137,14 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Verdict {
     let code = error.as_ref().and_then(|error| error.code.as_u64());
     let refused = |reason| Verdict::Refused(Refusal { reason, status, code });
     match (status.as_u16(), code) {
-        (429, _) => error.map_or(Verdict::Blocked, |error| rate_limit(headers, &error)),
+        (429, _) => rate_limit(headers, error, body),
         (408 | 425 | 500.., _) => Verdict::Unavailable,
         (404, Some(10_015)) => Verdict::NotYet,
         (404, Some(10_008)) => Verdict::NoMessage,
         (_, Some(50_027 | 10_062 | 40_060)) | (401, _) => refused(Reason::Token),
         (_, Some(50_035 | 40_005 | 50_006)) | (400 | 413, _) => refused(Reason::Body),
         // Discord's API says why it forbids something.
-        (403, None) => Verdict::Blocked,
+        (403, None) => Verdict::Blocked { wait: None },
         _ => refused(Reason::Other),
     }
 }
@@ -203,9 +206,12 @@ fn object<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     is_object.then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
-fn rate_limit(headers: &HeaderMap, error: &ApiError) -> Verdict {
+fn rate_limit(headers: &HeaderMap, error: Option<ApiError>, body: &[u8]) -> Verdict {
     let header = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let seconds = |name: &str| header(name)?.parse().ok().and_then(wait);
+    // Its own headers show the API too, but none of them shows who wrote a page.
+    let is_of_api = error.is_some() || (body.is_empty() && headers.contains_key("x-ratelimit-scope"));
+    let error = error.unwrap_or_default();
     let waits = [
         error.retry_after.as_f64().and_then(wait),
         seconds("retry-after"),
@@ -215,8 +221,10 @@ fn rate_limit(headers: &HeaderMap, error: &ApiError) -> Verdict {
     let is_global = error.global == Value::Bool(true)
         || is("x-ratelimit-scope", "global")
         || is("x-ratelimit-global", "true");
-    let wait = waits.into_iter().flatten().next();
-    wait.map_or(Verdict::Blocked, |wait| Verdict::RateLimited { wait, is_global })
+    match waits.into_iter().flatten().next() {
+        Some(wait) if is_of_api => Verdict::RateLimited { wait, is_global },
+        wait => Verdict::Blocked { wait },
+    }
 }
 
 /// A wait that makes sense: past the token's life nothing is sent anyway.

@@ -91,15 +91,31 @@ fn a_wait_is_as_long_as_discord_says(
     assert_eq!(judged(429, headers, body), Verdict::RateLimited { wait, is_global });
 }
 
+#[test]
+fn the_api_s_own_headers_do_without_a_body() {
+    let wait = Duration::from_secs(3);
+    for (scope, is_global) in [("user", false), ("shared", false), ("global", true)] {
+        let headers = [("retry-after", "3"), ("x-ratelimit-scope", scope)];
+        assert_eq!(judged(429, &headers, ""), Verdict::RateLimited { wait, is_global });
+        assert_eq!(judged(429, &headers, "<html>"), Verdict::Blocked { wait: Some(wait) });
+    }
+}
+
 #[rstest]
-#[case::page("error code: 1015", &[("retry-after", "3")])]
-#[case::empty("", &[("retry-after", "3")])]
-#[case::array("[0,1,true]", &[("retry-after", "3")])]
-#[case::no_time(r#"{"message":"x","global":true}"#, &[])]
-#[case::no_sound_time(r#"{"retry_after":-1}"#, &[("retry-after", "-1"), ("x-ratelimit-reset-after", "")])]
-#[case::out_of_range(r#"{"retry_after":1e999}"#, &[])]
-fn a_429_that_is_not_the_api_s_own_is_a_block(#[case] body: &str, #[case] headers: &[(&'static str, &str)]) {
-    assert_eq!(judged(429, headers, body), Verdict::Blocked);
+#[case::page("error code: 1015", &[("retry-after", "3")], Some(3))]
+#[case::empty("", &[("retry-after", "1800")], Some(900))]
+#[case::array("[0,1,true]", &[("retry-after", "3")], Some(3))]
+#[case::no_time(r#"{"message":"x","global":true}"#, &[], None)]
+#[case::no_time_in_headers("", &[("x-ratelimit-scope", "user")], None)]
+#[case::no_sound_time(r#"{"retry_after":-1}"#, &[("retry-after", "-1"), ("x-ratelimit-reset-after", "")], None)]
+#[case::out_of_range(r#"{"retry_after":1e999}"#, &[], None)]
+fn a_429_that_is_not_the_api_s_own_is_a_block(
+    #[case] body: &str,
+    #[case] headers: &[(&'static str, &str)],
+    #[case] seconds: Option<u64>,
+) {
+    let wait = seconds.map(Duration::from_secs);
+    assert_eq!(judged(429, headers, body), Verdict::Blocked { wait });
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod activation;
 mod answers;
 mod commands;
 mod deferral;
+mod delivery;
 mod forwarding;
 mod framing;
 mod handlers;

@@ -3,6 +3,7 @@
 mod binary;
 pub(crate) mod certificates;
 mod clock;
+pub(crate) mod courier;
 mod handler;
 pub(crate) mod late;
 pub(crate) mod wire;
@@ -108,9 +109,7 @@ impl TestDaemon {
 
     /// The value of a counter or gauge, by its name with labels as they stand in the exposition; 0 if absent.
     pub(crate) fn metric(&self, name: &str) -> f64 {
-        let text = self.metrics.encode().unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.parse().unwrap())
+        metric(&self.metrics, name)
     }
 
     pub(crate) fn refusals(&self, reason: &str) -> f64 {
@@ -137,6 +136,12 @@ impl Drop for TestDaemon {
         self.stop.send_replace(true);
         self.running.abort();
     }
+}
+
+fn metric(metrics: &Metrics, name: &str) -> f64 {
+    let text = metrics.encode().unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0.0, |value| value.parse().unwrap())
 }
 
 /// Waits until something is so.

@@ -13,6 +13,7 @@
 mod activation;
 mod answers;
 mod commands;
+mod crash;
 mod deferral;
 mod delivery;
 mod forwarding;
@@ -29,6 +30,7 @@ mod replay;
 mod replicas;
 mod routing;
 mod serving;
+mod stop;
 mod support;
 mod tls;
 mod verification;

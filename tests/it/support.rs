@@ -6,6 +6,7 @@ mod clock;
 pub(crate) mod courier;
 mod handler;
 pub(crate) mod late;
+pub(crate) mod restarts;
 pub(crate) mod wire;
 
 use std::future::Future;
@@ -144,12 +145,26 @@ fn metric(metrics: &Metrics, name: &str) -> f64 {
     line.map_or(0.0, |value| value.parse().unwrap())
 }
 
+/// Whether the bars are to be measured at full size.
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("SHARDLESS_FULL").is_some_and(|value| value == "1")
+}
+
 /// Waits until something is so.
-pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, is_so: impl FnMut() -> F) {
+    until_within(PATIENCE, what, is_so).await;
+}
+
+/// The same, for what takes longer.
+pub(crate) async fn until_within<F: Future<Output = bool>>(
+    patience: Duration,
+    what: &str,
+    mut is_so: impl FnMut() -> F,
+) {
     let wait = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "in vain: {what}");
+    assert!(tokio::time::timeout(patience, wait).await.is_ok(), "in vain: {what}");
 }

@@ -56,29 +56,28 @@ impl Binary {
         let path = folder.path().join("config.toml");
         let key = signer.public_key();
         std::fs::write(&path, config(settings, &key.to_string(), handler, app)).unwrap();
-        let mut command = undirected(Command::new(EXECUTABLE));
-        command.args(["serve", "--config"]).arg(&path).stderr(Stdio::piped());
-        command.env("STATE_DIRECTORY", folder.path().join("state"));
+        let mut command = serving(&folder);
         prepare(&mut command);
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap());
-        let mut first = String::new();
-        while !first.contains("listens on ") {
-            assert!(lines.read_line(&mut first).unwrap() > 0, "it ended: {first}");
-        }
-        let address = first.split("listens on ").nth(1).and_then(|rest| rest.split_whitespace().next());
-        let address = address.unwrap_or_else(|| panic!("no address in {first:?}")).trim_end_matches('"');
-        let log = Arc::new(Mutex::new(first.clone()));
-        let writing = Arc::clone(&log);
-        let reading = std::thread::spawn(move || {
-            let mut line = String::new();
-            while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
-                writing.lock().unwrap().push_str(&std::mem::take(&mut line));
-            }
-            _ = lines.read_to_string(&mut line);
-        });
-        let address = address.parse().unwrap();
+        let Running { address, child, log, reading } = Running::start(command);
         Self { address, signer, folder, child, log, reading: Some(reading) }
+    }
+
+    /// Starts it once more, in the same folder and with the config that stands there now. Its log begins anew.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let Running { address, child, log, reading } = Running::start(serving(&self.folder));
+        (self.address, self.child, self.log, self.reading) = (address, child, log, Some(reading));
+    }
+
+    /// Ends it as a crash does: it gets no chance to do anything more.
+    pub(crate) fn kill(&mut self) {
+        _ = self.child.kill();
+        self.wait();
+    }
+
+    /// One more process of the same kind, of which nothing is known.
+    pub(crate) fn another(&self) -> Child {
+        serving(&self.folder).stderr(Stdio::null()).spawn().unwrap()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -128,6 +127,13 @@ impl Binary {
         Duration::from_nanos(nanoseconds.sum())
     }
 
+    /// MiB of memory that were its own at most.
+    pub(crate) fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<usize>().unwrap() / 1024
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
@@ -140,6 +146,45 @@ impl Binary {
         }
         status
     }
+}
+
+/// A process that listens.
+struct Running {
+    address: SocketAddr,
+    child: Child,
+    log: Arc<Mutex<String>>,
+    reading: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut first = String::new();
+        while !first.contains("listens on ") {
+            assert!(lines.read_line(&mut first).unwrap() > 0, "it ended: {first}");
+        }
+        let address = first.split("listens on ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let address = address.unwrap_or_else(|| panic!("no address in {first:?}")).trim_end_matches('"');
+        let address = address.parse().unwrap();
+        let log = Arc::new(Mutex::new(first));
+        let writing = Arc::clone(&log);
+        let reading = std::thread::spawn(move || {
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
+                writing.lock().unwrap().push_str(&std::mem::take(&mut line));
+            }
+            _ = lines.read_to_string(&mut line);
+        });
+        Self { address, child, log, reading }
+    }
+}
+
+fn serving(folder: &TempDir) -> Command {
+    let mut command = undirected(Command::new(EXECUTABLE));
+    command.args(["serve", "--config"]).arg(folder.path().join("config.toml")).stderr(Stdio::piped());
+    command.env("STATE_DIRECTORY", folder.path().join("state"));
+    command
 }
 
 fn config(settings: &str, key: &str, handler: &str, app: &str) -> String {

@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) api: String,
     /// The secret that it shares with the handler, if it does.
     pub(crate) secret: &'static str,
+    /// The folder for state, where it is a certain one.
+    pub(crate) state: Option<PathBuf>,
 }
 
 impl From<Way> for Settings {
@@ -73,9 +75,10 @@ impl Daemon {
     /// Starts a daemon that believes `discord` and hands over to `handler`, a port of 127.0.0.1.
     pub(crate) async fn start(discord: &Discord, handler: u16, settings: Settings) -> Self {
         let (folder, port, public_key) = (process::folder(), free_port(), discord.public_key());
-        let Settings { way, mut tls, app, limits, api, secret } = settings;
+        let Settings { way, mut tls, app, limits, api, secret, state } = settings;
         let api = if api.is_empty() { "http://127.0.0.1:9/api" } else { &api };
-        let (socket, state) = (folder.path().join("http.sock"), folder.path().join("state"));
+        let socket = folder.path().join("http.sock");
+        let state = state.unwrap_or_else(|| folder.path().join("state"));
         if way == Way::SelfSigned {
             tls.push_str("self_signed = true\n");
         }
@@ -139,6 +142,16 @@ impl Daemon {
         })
         .await;
         line.unwrap()
+    }
+
+    /// What it said so far, before restarts too.
+    pub(crate) fn log(&self) -> String {
+        self.process.as_ref().unwrap().log()
+    }
+
+    /// Its thread of that name.
+    pub(crate) fn thread(&self, name: &str) -> u32 {
+        self.process.as_ref().unwrap().thread(name)
     }
 
     fn config(&self) -> PathBuf {

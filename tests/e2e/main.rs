@@ -19,6 +19,7 @@ mod connections;
 mod container;
 mod daemon;
 mod discord;
+mod disk;
 mod guides;
 mod handler;
 mod hosts;

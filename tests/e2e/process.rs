@@ -80,6 +80,15 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Its thread of that name.
+    pub(crate) fn thread(&self, name: &str) -> u32 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let mut tasks = tasks.map(|task| task.unwrap().path());
+        let thread =
+            tasks.find(|task| std::fs::read_to_string(task.join("comm")).is_ok_and(|is| is.trim() == name));
+        thread.unwrap().file_name().unwrap().to_str().unwrap().parse().unwrap()
+    }
+
     /// Sends a signal, by its name.
     pub(crate) fn signal(&self, signal: &str) {
         // The shell's own `kill`: every machine has it.

@@ -12,6 +12,7 @@
 
 mod activation;
 mod answers;
+mod burst;
 mod commands;
 mod crash;
 mod deferral;

@@ -79,14 +79,14 @@ pub fn check(content_type: &str, body: &Bytes, question: Question) -> Result<Che
 pub(super) fn with_payload<E: From<AnswerError>>(
     content_type: &str,
     body: &Bytes,
-    change: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+    change: impl FnOnce(&[u8], &[u64]) -> Result<Vec<u8>, E>,
 ) -> Result<Bytes, E> {
     let (essence, parameters) = parted(content_type);
     if essence != FORM {
-        return change(body).map(Bytes::from);
+        return change(body, &[]).map(Bytes::from);
     }
     let form = Form::read(parameters, body).map_err(AnswerError::from)?;
-    let payload = change(&form.payload)?;
+    let payload = change(&form.payload, &form.numbers)?;
     Ok(form.with_payload(&payload))
 }
 

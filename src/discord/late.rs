@@ -137,13 +137,16 @@ pub fn map(
         _ => return Err(unfit(deferral, found)),
     }
     let (mut way, mut note) = (Way::Edit, None);
-    let body = answer::with_payload(content_type, body, |callback| {
+    let body = answer::with_payload(content_type, body, |callback, files| {
         let message = BareMessage::read(callback)?;
         if found == CallbackType::ChannelMessageWithSource && checked.files == 0 && message.is_empty() {
             return Err(LateError::Empty);
         }
         (way, note) = way_of(deferral, found, message.is_private());
-        message.write(way)
+        // An edit without a list adds its files to those that are there: sent twice, it would add them twice. An update
+        // may mean to.
+        let is_answer = found == CallbackType::ChannelMessageWithSource;
+        message.write(way, if is_answer { files } else { &[] })
     })?;
     let content_type = content_type.trim().to_owned();
     Ok(Mapped { late: Late::Deliver(Message { way, content_type, body }), note, checked })

@@ -107,12 +107,22 @@ const MADE: [&str; 9] = [
 
 /// The commands, by the program's own word.
 fn commands() -> Vec<String> {
-    let help = said(Command::new(env!("CARGO_BIN_EXE_shardless")).arg("--help"));
-    let commands = help.split_once("Commands:").unwrap().1.split_once("Options:").unwrap().0;
-    let commands = commands.lines().filter_map(|line| line.split_whitespace().next());
-    let commands: Vec<_> = commands.filter(|command| *command != "help").map(str::to_owned).collect();
+    let commands = commands_of(&[]);
     assert!(commands.len() > 4);
     commands
+}
+
+/// With those below others, as in `outbox-list`.
+fn commands_of(above: &[&str]) -> Vec<String> {
+    let help = said(Command::new(env!("CARGO_BIN_EXE_shardless")).args(above).arg("--help"));
+    let Some((_, commands)) = help.split_once("\nCommands:\n") else { return Vec::new() };
+    let lines = commands.lines().take_while(|line| !line.is_empty());
+    let names = lines.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    let with_those_below = names.flat_map(|name| {
+        let below = commands_of(&[above, &[name]].concat()).into_iter();
+        std::iter::once(name.to_owned()).chain(below.map(move |below| format!("{name}-{below}")))
+    });
+    with_those_below.collect()
 }
 
 #[test]
@@ -205,7 +215,7 @@ fn the_manual_reads_well() {
     }
 
     let first = page(root.path(), "man1/shardless.1.gz");
-    for command in commands() {
+    for command in commands().into_iter().filter(|command| !command.contains('-')) {
         assert!(first.contains(&format!("shardless-{command}(1)")), "{first}");
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serializer};
+use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{LateError, Way};
@@ -14,9 +15,10 @@ use crate::discord::describe;
 ///
 /// Source: Discord's documentation, "Edit Webhook Message" and "Execute Webhook".
 const FIELDS: [&str; 8] =
-    ["content", "embeds", FLAGS, "allowed_mentions", "components", "attachments", "poll", TTS];
+    ["content", "embeds", FLAGS, "allowed_mentions", "components", ATTACHMENTS, "poll", TTS];
 /// Fields that show something.
 const SHOWN: [&str; 4] = ["content", "embeds", "components", "poll"];
+const ATTACHMENTS: &str = "attachments";
 const FLAGS: &str = "flags";
 const TTS: &str = "tts";
 
@@ -70,8 +72,9 @@ impl<'a> BareMessage<'a> {
         !self.fields.iter().any(|(name, _)| SHOWN.contains(name))
     }
 
-    /// The message as JSON, with what can go this way.
-    pub(super) fn write(&self, way: Way) -> Result<Vec<u8>, LateError> {
+    /// The message as JSON, with what can go this way. An edit lists its attachments: those that it lists itself, else
+    /// the files of these numbers.
+    pub(super) fn write(&self, way: Way, files: &[u64]) -> Result<Vec<u8>, LateError> {
         let is_new = way != Way::Edit;
         let kept = self.flags & if is_new { NEW_FLAGS } else { EDIT_FLAGS };
         let flags = (kept != 0).then(|| to_raw_value(&kept)).transpose();
@@ -81,9 +84,14 @@ impl<'a> BareMessage<'a> {
             TTS if !is_new => None,
             name => Some((name, *value)),
         });
+        let wrong = |error| LateError::Data(describe(&error));
+        let is_listed = self.fields.iter().any(|(name, _)| *name == ATTACHMENTS);
+        let list: Vec<_> = files.iter().map(|number| json!({ "id": number })).collect();
+        let list = (!is_new && !is_listed && !list.is_empty()).then(|| to_raw_value(&list));
+        let list = list.transpose().map_err(wrong)?;
+        let fields = fields.chain(list.as_deref().map(|list| (ATTACHMENTS, list)));
         let mut body = Vec::new();
-        let written = serde_json::Serializer::new(&mut body).collect_map(fields);
-        written.map_err(|error| LateError::Data(describe(&error)))?;
+        serde_json::Serializer::new(&mut body).collect_map(fields).map_err(wrong)?;
         Ok(body)
     }
 }

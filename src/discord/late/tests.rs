@@ -268,6 +268,22 @@ fn a_form_keeps_its_files_and_gets_the_bare_message() {
     insta::assert_snapshot!(shown.replace('\0', "NUL").replace("\r\n", "\n"));
 }
 
+/// Without a list, an edit that is sent twice adds its files twice. An update may mean to keep what is there.
+#[rstest]
+#[case::answer(
+    PUBLIC,
+    r#"{"type":4,"data":{"content":"a"}}"#,
+    r#"{"content":"a","attachments":[{"id":0},{"id":1}]}"#
+)]
+#[case::with_a_list(PUBLIC, r#"{"type":4,"data":{"attachments":[]}}"#, r#"{"attachments":[]}"#)]
+#[case::update(UPDATE, r#"{"type":7,"data":{"content":"a"}}"#, r#"{"content":"a"}"#)]
+#[case::follow_up(UPDATE, r#"{"type":4,"data":{"content":"a"}}"#, r#"{"content":"a"}"#)]
+fn an_edit_lists_its_files(#[case] deferral: Deferral, #[case] callback: &str, #[case] payload: &str) {
+    let body = form(callback, &[vec![1], vec![2]]);
+    let Late::Deliver(message) = map(deferral, FORM, &body, COMPONENT).unwrap().late else { panic!() };
+    assert_eq!(parts(FORM, &message.body)[0].1, payload);
+}
+
 #[test]
 fn files_alone_are_an_answer() {
     let body = form(r#"{"type":4}"#, &[vec![1]]);

@@ -99,7 +99,12 @@ proptest! {
         let Late::Deliver(message) = map(deferral, FORM, &body, COMPONENT).unwrap().late else { panic!() };
         let is_file = |part: &(String, Bytes)| part.0.contains("files[");
         let (was, mut is) = (parts(FORM, &body), parts(FORM, &message.body));
-        prop_assert_eq!(&is.remove(0).1, &format!(r#"{{"content":{content}}}"#));
+        let list: Vec<_> = (0..files.len()).map(|number| format!(r#"{{"id":{number}}}"#)).collect();
+        let list = match deferral {
+            Deferral::Message { .. } if !list.is_empty() => format!(r#","attachments":[{}]"#, list.join(",")),
+            _ => String::new(),
+        };
+        prop_assert_eq!(&is.remove(0).1, &format!(r#"{{"content":{content}{list}}}"#));
         prop_assert_eq!(is, was.into_iter().filter(is_file).collect::<Vec<_>>());
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -33,6 +33,9 @@ const AFTER_DEFERRAL: Duration = Duration::from_millis(300);
 
 /// Before a token's end, when nothing is sent any more: what is under way is to arrive in time.
 const TOKEN_MARGIN: Duration = Duration::from_secs(5);
+
+/// Answers that are read from the disk at once: each takes a connection to the database, with its memory.
+const READERS: usize = 4;
 
 /// How long a stop waits for the disk.
 const CLOSING: Duration = Duration::from_secs(3);
@@ -126,6 +129,7 @@ pub enum Health {
 #[derive(Clone)]
 pub struct Outbox {
     ledger: Arc<Ledger>,
+    readers: Arc<Semaphore>,
 }
 
 /// What becomes due, each once; for the one who delivers.
@@ -142,7 +146,8 @@ impl Outbox {
     /// An outbox in memory, until there is a folder for it.
     pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> (Self, Dues) {
         let (due, dues) = mpsc::unbounded_channel();
-        (Self { ledger: Arc::new(Ledger::new(due, clock, metrics)) }, Dues(dues))
+        let readers = Arc::new(Semaphore::new(READERS));
+        (Self { ledger: Arc::new(Ledger::new(due, clock, metrics)), readers }, Dues(dues))
     }
 
     /// Keeps entries in that folder from now on, and takes over those that an earlier process left there. To be said
@@ -185,7 +190,10 @@ impl Outbox {
     pub async fn content(&self, due: &Due) -> io::Result<Content> {
         match self.ledger.body(due.serial) {
             Some(Ok(body)) => Ok(Content::Bytes(body)),
-            Some(Err(folder)) => store::content(folder, due.serial).await,
+            Some(Err(folder)) => {
+                let _one = self.readers.acquire().await.map_err(io::Error::other)?;
+                store::content(folder, due.serial).await
+            }
             None => Err(io::Error::other("the outbox cannot be read")),
         }
     }

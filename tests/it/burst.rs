@@ -67,7 +67,7 @@ async fn all_have_their_answers(scene: &Scene, payloads: &[Payload]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deferrals_that_wait_take_little_memory() {
-    let (count, bound) = if is_full() { (10_000, 300) } else { (1000, 100) };
+    let (count, bound) = if is_full() { (10_000, 400) } else { (1000, 100) };
     let (scene, gate) = scene(Duration::from_millis(400)).await;
     let before = scene.binary.peak_memory();
     let payloads: Vec<_> = (0..count).map(|_| scene.command()).collect();
@@ -121,8 +121,9 @@ async fn quick_traffic(scene: &Scene, mut stop: watch::Receiver<bool>) -> (Times
     (Times::new(exchanges.iter().map(|exchange| exchange.elapsed).collect()), Times::new(lags))
 }
 
-/// Sends them all at once, each over a connection of its own. How long each deferral took.
-async fn burst(scene: &Scene, payloads: &[Payload]) -> Times {
+/// Sends them all, each over a connection of its own, in so much time that all are waited for at once. How long each
+/// deferral took.
+async fn burst(scene: &Scene, payloads: &[Payload], within: Duration) -> Times {
     let mut ready = Vec::new();
     for payload in payloads {
         scene.api.sent(&payload.body);
@@ -130,9 +131,11 @@ async fn burst(scene: &Scene, payloads: &[Payload]) -> Times {
         ready.push((stream, with_length(&scene.signed(payload)), payload.body.clone()));
     }
     let mut sending = JoinSet::new();
-    for (mut stream, request, body) in ready {
+    let (begin, pause) = (Instant::now(), within / u32::try_from(payloads.len()).unwrap());
+    for (nth, (mut stream, request, body)) in (0..).zip(ready) {
         let api = Arc::clone(&scene.api);
         sending.spawn(async move {
+            tokio::time::sleep_until(begin + pause * nth).await;
             let start = Instant::now();
             stream.write_all(&request).await.unwrap();
             let answer = read_answer(&mut stream).await;
@@ -156,7 +159,7 @@ async fn slow_ones_at_once_are_deferred_in_time_and_others_feel_nothing() {
     let (stop, stopped) = watch::channel(false);
     let slow = async {
         tokio::time::sleep(PACE * 50).await;
-        let times = burst(&scene, &payloads).await;
+        let times = burst(&scene, &payloads, answer_within / 2).await;
         gate.add_permits(count);
         all_have_their_answers(&scene, &payloads).await;
         stop.send_replace(true);
@@ -172,5 +175,6 @@ async fn slow_ones_at_once_are_deferred_in_time_and_others_feel_nothing() {
     }
     assert!(deferrals.p99() <= answer_within + Duration::from_millis(100), "{deferrals}");
     assert!(quick.p99() <= Duration::from_millis(25), "{quick}");
-    assert!(peak <= 64, "{peak} MiB");
+    // With each go two connections, the client's and the handler's, and hyper has 42 KiB for such a pair.
+    assert!(peak <= 150, "{peak} MiB");
 }

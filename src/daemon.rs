@@ -226,9 +226,13 @@ async fn serve(gateway: &Gateway, server: Server, outbox: &Outbox, mut stop: wat
         // Its sender may be gone: a stop too.
         _ = stop.wait_for(|stop| *stop).await;
         // New interactions are still served, by this process: the next one takes over as soon as no handler is
-        // waited for.
+        // waited for. Calls that have just begun may still be deferred.
         let patience = gateway.snapshot().limits().drain_timeout;
-        _ = tokio::time::timeout(patience, outbox.none_waits()).await;
+        let ends = async {
+            gateway.all_ended().await;
+            outbox.none_waits().await;
+        };
+        _ = tokio::time::timeout(patience, ends).await;
         close.send_replace(true);
     };
     tokio::join!(server.run(closed), stopping);

@@ -25,6 +25,7 @@ use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
 use crate::activity::{End, Outcome, Record};
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::discord::interaction::{Interaction, Kind};
 use crate::discord::signature::{SignatureHeaders, UnverifiedBody, VerifiedBody};
@@ -46,6 +47,8 @@ pub struct Gateway {
     bounds: Bounds,
     guard: ReplayGuard,
     outbox: Outbox,
+    /// The calls that have begun since they were last asked for.
+    begun: ArcSwap<Budget>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     flood: Arc<Flood>,
@@ -86,15 +89,8 @@ impl Gateway {
         flood: Arc<Flood>,
     ) -> Arc<Self> {
         let (bounds, guard) = (snapshot.bounds().clone(), ReplayGuard::new(Arc::clone(&metrics)));
-        Arc::new(Self {
-            snapshot: ArcSwap::from_pointee(snapshot),
-            bounds,
-            guard,
-            outbox,
-            clock,
-            metrics,
-            flood,
-        })
+        let (snapshot, begun) = (ArcSwap::from_pointee(snapshot), ArcSwap::new(Budget::new(usize::MAX)));
+        Arc::new(Self { snapshot, bounds, guard, outbox, begun, clock, metrics, flood })
     }
 
     /// What is in force.
@@ -238,6 +234,11 @@ impl Gateway {
     /// Waits until every call has its answer, those whose client has hung up included.
     pub async fn all_answered(&self) {
         self.bounds.in_flight.all_given_back().await;
+    }
+
+    /// Waits until every call that has begun by now has come to its end: its answer, or the late one that follows.
+    pub async fn all_ended(&self) {
+        self.begun.swap(Budget::new(usize::MAX)).all_given_back().await;
     }
 
     /// What is to be done now and then, requests or not: forget what is old, sum up what was held back.

@@ -49,6 +49,8 @@ pub enum Late {
     Deliver(Message),
     /// Nothing: by callback 5 or 6 the handler says that it edits by itself.
     EditsItself,
+    /// Nothing: it says what the deferral has said.
+    IsSaid,
 }
 
 /// A late answer that will do.
@@ -67,6 +69,8 @@ pub struct Mapped {
 pub enum Note {
     /// Nobody but the user sees it, though it does not ask for that.
     StaysPrivate,
+    /// Everyone sees what the handler will write, though it asks for the opposite.
+    StaysPublic,
 }
 
 impl fmt::Display for Note {
@@ -75,6 +79,10 @@ impl fmt::Display for Note {
             Self::StaysPrivate => f.write_str(
                 "it was to be public, but came late, and its interaction had been deferred for its user alone, so it \
                  stays private; set ephemeral = false, or give the answer flag 64",
+            ),
+            Self::StaysPublic => f.write_str(
+                "it defers for its user alone (flag 64), which came late: its interaction had been deferred for everyone \
+                 to see, and so will be what it writes; set ephemeral = true",
             ),
         }
     }
@@ -130,8 +138,15 @@ pub fn map(
     let checked = Checked { doubt: None, ..answer::check(content_type, body, question)? };
     let found = checked.callback;
     match (deferral, found) {
+        // Discord was told the same already, and by a 6 nothing more is promised.
+        (Deferral::Update, CallbackType::DeferredUpdateMessage) => {
+            return Ok(Mapped { late: Late::IsSaid, note: None, checked });
+        }
         (_, CallbackType::DeferredChannelMessageWithSource | CallbackType::DeferredUpdateMessage) => {
-            return Ok(Mapped { late: Late::EditsItself, note: None, checked });
+            let is_private = BareMessage::read(body).is_ok_and(|message| message.is_private());
+            let is_public = deferral == Deferral::Message { private: false };
+            let note = (is_private && is_public).then_some(Note::StaysPublic);
+            return Ok(Mapped { late: Late::EditsItself, note, checked });
         }
         (_, CallbackType::ChannelMessageWithSource) | (Deferral::Update, CallbackType::UpdateMessage) => {}
         _ => return Err(unfit(deferral, found)),

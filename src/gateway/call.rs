@@ -144,6 +144,7 @@ impl Gateway {
             job,
             forwarded: self.clock.now(),
             given_up: forwarding.given_up.clone(),
+            _begun: self.begun.load_full().try_one(),
         };
         tokio::spawn(running.run(handler, forwarding, [ours, apps, handlers]));
         Ok(())
@@ -187,6 +188,8 @@ pub(super) struct Running {
     pub(super) job: Job,
     forwarded: Instant,
     pub(super) given_up: GivenUp,
+    /// Counts it as one whose end somebody may wait for.
+    _begun: Option<Reservation>,
 }
 
 impl Running {
@@ -232,6 +235,7 @@ impl Running {
     /// The deadline came first, and there is no deferral.
     fn late(&mut self, why: &'static str) {
         self.given_up.set();
+        self._begun = None;
         let failure = Failure::Late(self.job.answer_within, why);
         if self.job.question.kind == Kind::Autocomplete {
             // Whoever types goes on typing.

@@ -31,6 +31,9 @@ const HEAD_START: Duration = Duration::from_millis(200);
 /// failure now is worse than an improbable loss.
 const SLOW_DISK: Duration = Duration::from_millis(300);
 
+/// After the first byte, when a deferral still arrives within Discord's three seconds: no record is waited for after that.
+const LATEST: Duration = Duration::from_millis(2800);
+
 const NO_ROOM: &str = "; it is not deferred: too many are (limits.deferred, or the handler's max_deferred)";
 const NO_TOKEN: &str = "; it cannot be deferred: it came without an application_id or a token";
 
@@ -103,7 +106,8 @@ impl Running {
         permits: Permits,
     ) {
         let Prepared { deferral, mut ticket, room } = prepared;
-        let is_durable = match first(calling.as_mut(), ticket.committed(), deadline).await {
+        let patience = SLOW_DISK.min(LATEST.saturating_sub(self.job.answer_within));
+        let is_durable = match first(calling.as_mut(), ticket.committed(), deadline, patience).await {
             // The ticket goes, and the record with it.
             First::End(called) => return self.answered(called),
             First::Deadline { is_durable } => is_durable,
@@ -112,6 +116,7 @@ impl Running {
         self.defer(deferral, is_durable);
         drop(permits);
         let (call, given_up, record) = (self.call.clone(), self.given_up.clone(), self.job.record.clone());
+        let (gateway, key) = (self.gateway.clone(), self.job.key);
         let handing_over = async {
             if call.is_handed_over().await {
                 return ticket.is_sent();
@@ -119,6 +124,9 @@ impl Running {
             // Discord knows of nothing that could follow.
             ticket.withdraw();
             given_up.set();
+            if let Some(key) = key {
+                gateway.guard.spend(key);
+            }
             logging::unsent(&record);
         };
         let give_up = Instant::now() + self.job.app.give_up_after.saturating_sub(self.elapsed());
@@ -149,8 +157,9 @@ impl Running {
             }
         };
         match judged {
-            Ok(Some(message)) => ticket.answered(message),
-            Ok(None) => ticket.edits_itself(),
+            Ok(Late::Deliver(message)) => ticket.answered(message),
+            Ok(Late::EditsItself) => ticket.edits_itself(),
+            Ok(Late::IsSaid) => ticket.withdraw(),
             Err(failure) => {
                 logging::late_failure(&self.job.record, self.elapsed(), &failure.to_string());
                 ticket.failed();
@@ -158,13 +167,13 @@ impl Running {
         }
     }
 
-    /// The message that a late answer makes; `None` where the handler edits by itself.
-    fn judge_late(&self, answer: &Answer, deferral: Deferral) -> Result<Option<Message>, Failure> {
-        let mapped = answer::judge_late(answer, deferral, self.job.question)?;
-        let Some(Mapped { late: Late::Deliver(message), note, checked }) = mapped else {
+    /// What is to be done with a late answer.
+    fn judge_late(&self, answer: &Answer, deferral: Deferral) -> Result<Late, Failure> {
+        let Some(mapped) = answer::judge_late(answer, deferral, self.job.question)? else {
             logging::late(&self.job.record, self.elapsed(), "handler answers by itself");
-            return Ok(None);
+            return Ok(Late::EditsItself);
         };
+        let Mapped { late, note, checked } = mapped;
         // It would be the same each time.
         let is_new = |_: &Note| !self.job.deadline.privacy_is_noted.swap(true, Ordering::Relaxed);
         let broken = (!checked.broken_limits.is_empty())
@@ -173,14 +182,19 @@ impl Running {
             None => logging::late(&self.job.record, self.elapsed(), "handler answered late"),
             Some(note) => logging::late_warning(&self.job.record, self.elapsed(), &note),
         }
-        self.held(message).map(Some)
+        match late {
+            Late::Deliver(message) => self.held(message).map(Late::Deliver),
+            other => Ok(other),
+        }
     }
 
-    /// A message that counts in `limits.buffered` until it is on disk.
-    fn held(&self, message: Message) -> Result<Message, Failure> {
-        let mut room = self.gateway.bounds.buffered.reservation();
-        if room.grow(message.body.len()) {
-            Ok(Message { body: room.hold(message.body), ..message })
+    /// A message that counts in `limits.buffered` until it is on disk; with others like it in a part of that, so that
+    /// requests have the rest.
+    fn held(&self, Message { way, content_type, body }: Message) -> Result<Message, Failure> {
+        let bounds = &self.gateway.bounds;
+        let (mut part, mut all) = (bounds.late.reservation(), bounds.buffered.reservation());
+        if part.grow(body.len()) && all.grow(body.len()) {
+            Ok(Message { way, content_type, body: part.hold(all.hold(body)) })
         } else {
             Err(Failure::NoMemory)
         }
@@ -192,8 +206,9 @@ async fn first<T>(
     calling: Pin<&mut impl Future<Output = T>>,
     committed: impl Future<Output = bool>,
     deadline: Instant,
+    patience: Duration,
 ) -> First<T> {
-    let committed = tokio::time::timeout_at(deadline + SLOW_DISK, committed);
+    let committed = tokio::time::timeout_at(deadline + patience, committed);
     let both = join(committed, tokio::time::sleep_until(deadline));
     tokio::select! {
         biased;

@@ -153,6 +153,11 @@ impl ReplayGuard {
         }
     }
 
+    /// An answer is not to be given again.
+    pub(super) fn spend(&self, key: InteractionKey) {
+        self.lock().set(key, Known::Spent);
+    }
+
     /// An admitted interaction was not forwarded after all: it may come again.
     pub(super) fn shed(&self, key: InteractionKey) {
         self.lock().set(key, Known::Shed);

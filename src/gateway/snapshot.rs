@@ -32,6 +32,8 @@ pub struct Snapshot {
 pub struct Bounds {
     /// Bytes of bodies and answers, `limits.buffered`.
     pub buffered: Arc<Budget>,
+    /// Bytes of late answers that are not on disk: at most half of it.
+    pub late: Arc<Budget>,
     /// Open connections, `limits.connections`.
     pub connections: Arc<Budget>,
     /// Calls not yet answered to Discord, `limits.in_flight`.
@@ -199,6 +201,7 @@ impl Bounds {
     fn new(limits: &Limits) -> Self {
         Self {
             buffered: Budget::new(limits.buffered),
+            late: Budget::new(limits.buffered / 2),
             connections: Budget::new(limits.connections),
             in_flight: Budget::new(limits.in_flight),
             deferred: Budget::new(limits.deferred),
@@ -207,6 +210,7 @@ impl Bounds {
 
     fn set(&self, limits: &Limits) {
         self.buffered.set_limit(limits.buffered);
+        self.late.set_limit(limits.buffered / 2);
         self.connections.set_limit(limits.connections);
         self.in_flight.set_limit(limits.in_flight);
         self.deferred.set_limit(limits.deferred);

@@ -123,7 +123,7 @@ async fn a_handler_that_never_answers_is_given_up() {
 #[case::has_not(command, 202, "", false, TOO_LONG, "")]
 #[case::deferred_once_more(command, 200, r#"{"type":5}"#, false, TOO_LONG, "")]
 #[case::has_updated(button, 204, "", true, "mine", "")]
-#[case::has_not_updated(button, 200, r#"{"type":6}"#, false, "Pick one:", TOO_LONG)]
+#[case::has_not_updated(button, 202, "", false, "Pick one:", TOO_LONG)]
 #[tokio::test]
 async fn a_handler_that_edits_by_itself_is_not_overwritten(
     #[case] write: fn(&mut Author) -> Payload,
@@ -151,6 +151,16 @@ async fn a_handler_that_edits_by_itself_is_not_overwritten(
     let follow_ups: Vec<_> = view.follow_ups.iter().map(|message| &*message.content).collect();
     assert_eq!((&*original(&view).content, &*follow_ups.join("")), (first, second));
     assert_eq!(stage.ended(if edits { "kept" } else { "fell_back" }), 1.0);
+}
+
+/// A 6 that comes late says what its deferral has said.
+#[tokio::test]
+async fn a_late_acknowledgement_is_all_that_there_is() {
+    let stage = Stage::with("give_up_after = \"1s\"", late(r#"{"type":6}"#).await).await;
+    let payload = stage.daemon.author(1).button("like");
+    assert_eq!(&stage.send(&payload).await.body[..], br#"{"type":6}"#);
+    stage.until_entries(0).await;
+    assert_eq!(stage.calls(), [""; 0]);
 }
 
 #[tokio::test]
@@ -240,6 +250,8 @@ async fn a_client_that_hung_up_before_its_deferral_gets_nothing_later() {
     gate.add_permits(1);
     until("the end", || async { stage.daemon.metric("shardless_calls_in_flight") == 0.0 }).await;
     assert_eq!(stage.calls(), [""; 0]);
+    // Nothing would follow the deferral that it could be told.
+    assert_eq!(stage.send(&payload).await.status, 409);
 }
 
 /// As a proxy does whose connection broke: it sends the request once more.

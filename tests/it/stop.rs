@@ -91,6 +91,24 @@ async fn a_stop_waits_for_the_deferred_call_and_serves_meanwhile() {
     assert!(TcpStream::connect(scene.binary.address).await.is_err());
 }
 
+/// A call that has begun, and will be deferred, is waited for as one that is deferred already.
+#[tokio::test]
+async fn a_stop_waits_for_a_call_that_is_deferred_after_it() {
+    let (handler, gate) = held().await;
+    let mut scene = Scene::durable("", handler).await;
+    let payload = scene.command();
+    let (exchange, ()) = tokio::join!(scene.send(&payload), async {
+        until("the handler has it", || async { scene.handler.calls() == 1 }).await;
+        scene.binary.signal("TERM");
+        scene.binary.until_log("stopping").await;
+    });
+    assert_eq!(&exchange.unwrap().body[..], br#"{"type":5}"#);
+    gate.add_permits(1);
+    ended(&mut scene, Instant::now()).await;
+    assert!(scene.binary.wait().success());
+    assert_eq!(original(&scene.view(&payload)).content, "hello");
+}
+
 #[tokio::test]
 async fn whoever_is_not_waited_for_any_longer_gets_the_fallback_text_before_the_end() {
     let (handler, _gate) = held().await;

@@ -23,7 +23,7 @@ async fn run(handler: u64, record: u64, is_written: bool) -> (String, u64) {
         sleep(milliseconds(record)).await;
         is_written
     };
-    let what = match first(calling, committed, start + milliseconds(DEADLINE)).await {
+    let what = match first(calling, committed, start + milliseconds(DEADLINE), SLOW_DISK).await {
         First::End(()) => "answer".to_owned(),
         First::Deadline { is_durable } => format!("deferral, durable: {is_durable}"),
     };

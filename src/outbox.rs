@@ -153,13 +153,13 @@ impl Outbox {
     /// Keeps entries in that folder from now on, and takes over those that an earlier process left there. To be said
     /// once, by whoever holds the folder's lock.
     pub fn keep_in(&self, folder: PathBuf) {
-        self.ledger.is_at_work(true);
+        self.ledger.set_at_work(true);
         let writer = Writer::new(Arc::clone(&self.ledger), folder);
         let thread = std::thread::Builder::new().name("outbox".to_owned());
         if let Err(error) = thread.spawn(|| writer.run()) {
             warn!("the outbox is not kept on disk: {error}");
-            self.ledger.is_at_work(false);
-            self.ledger.is_failing(error.to_string());
+            self.ledger.set_at_work(false);
+            self.ledger.failed(error.to_string());
         }
     }
 
@@ -205,7 +205,7 @@ impl Outbox {
 
     /// There is no folder to keep entries in, for now.
     pub fn cannot_be_kept(&self, why: String) {
-        self.ledger.is_failing(why);
+        self.ledger.failed(why);
     }
 
     /// Whether entries are on disk.
@@ -249,8 +249,8 @@ impl Ticket {
     }
 
     /// The deferral's end was handed to the connection.
-    pub fn is_sent(&self) {
-        self.outbox.ledger.is_sent(self.serial);
+    pub fn sent(&self) {
+        self.outbox.ledger.sent(self.serial);
     }
 
     /// Discord got no deferral: the entry goes.
@@ -279,7 +279,7 @@ impl Drop for Ticket {
         if self.is_deferred {
             // Both change nothing where they were said before.
             self.failed();
-            self.is_sent();
+            self.sent();
         } else {
             self.withdraw();
         }

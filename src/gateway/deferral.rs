@@ -119,7 +119,7 @@ impl Running {
         let (gateway, key) = (self.gateway.clone(), self.job.key);
         let handing_over = async {
             if call.is_handed_over().await {
-                return ticket.is_sent();
+                return ticket.sent();
             }
             // Discord knows of nothing that could follow.
             ticket.withdraw();

@@ -139,7 +139,7 @@ impl Ledger {
             _counted: self.waiting.try_one(),
         };
         book.entries.insert(serial, entry);
-        book.is_behind(serial);
+        book.mark_unwritten(serial);
         self.metrics.outbox_entries.inc();
         drop(book);
         self.changed.notify_one();
@@ -162,19 +162,19 @@ impl Ledger {
         };
         entry.version += 1;
         entry._counted = self.counted(&entry.state);
-        book.hand_over(serial);
-        book.is_behind(serial);
+        book.make_due(serial);
+        book.mark_unwritten(serial);
         drop(book);
         self.changed.notify_one();
     }
 
-    pub(super) fn is_sent(&self, serial: u64) {
+    pub(super) fn sent(&self, serial: u64) {
         let not_before = self.clock.now() + AFTER_DEFERRAL;
         let mut book = self.lock();
         let Some(entry) = book.entries.get_mut(&serial) else { return };
         if entry.not_before.is_none() {
             entry.not_before = Some(not_before);
-            book.hand_over(serial);
+            book.make_due(serial);
         }
     }
 
@@ -265,7 +265,7 @@ impl Ledger {
 
 impl Book {
     /// Once an entry's end is known and its deferral is on its way, it is due.
-    fn hand_over(&self, serial: u64) {
+    fn make_due(&self, serial: u64) {
         let Some(entry) = self.entries.get(&serial) else { return };
         let Some(not_before) = entry.not_before else { return };
         let (task, at) = match &entry.state {
@@ -281,7 +281,7 @@ impl Book {
     }
 
     /// The store is to be told of this entry, and somebody may wait for that.
-    fn is_behind(&mut self, serial: u64) {
+    fn mark_unwritten(&mut self, serial: u64) {
         self.unwritten.insert(serial);
         self.is_urgent = true;
     }

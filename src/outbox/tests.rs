@@ -225,7 +225,7 @@ async fn what_goes_before_it_is_written_leaves_no_trace() {
     outbox.begin(1).withdraw();
     let mut due = outbox.begin(2);
     due.defer();
-    due.is_sent();
+    due.sent();
     due.failed();
     let mut outbox = outbox;
     let due = outbox.dues.next().await.unwrap();
@@ -243,7 +243,7 @@ async fn a_handler_and_a_stop_end_an_entry_once() {
         let mut outbox = Kept::new();
         let mut ticket = outbox.begin(round);
         ticket.defer();
-        ticket.is_sent();
+        ticket.sent();
         let given_up = outbox.outbox.clone();
         let giving_up = std::thread::spawn(move || given_up.give_all_up());
         ticket.answered(message(b"{}".to_vec()));
@@ -370,7 +370,7 @@ async fn a_folder_that_is_swept_is_filled_again() {
     let mut kept = Kept::open(folder.path()).await;
     let (waiting, mut answered) = (kept.begin(1), kept.begin(2));
     answered.defer();
-    answered.is_sent();
+    answered.sent();
     let id = answered.serial;
     answered.answered(message(b"{}".to_vec()));
     let due = kept.dues.next().await.unwrap();

@@ -61,7 +61,7 @@ impl Writer {
             }
             is_last = self.ledger.pause(PAUSE) || self.is_alone();
         }
-        self.ledger.is_at_work(false);
+        self.ledger.set_at_work(false);
     }
 
     fn follow(&mut self) -> Result<(), StoreError> {
@@ -114,7 +114,7 @@ impl Writer {
             }
             self.ledger.recover(entries);
         }
-        self.ledger.is_open(self.folder.clone(), &serials);
+        self.ledger.opened(self.folder.clone(), &serials);
         if std::mem::take(&mut self.is_failing) {
             info!("the outbox is on disk again");
         }
@@ -126,7 +126,7 @@ impl Writer {
     }
 
     fn fails(&mut self, failure: &Failure) {
-        self.ledger.is_failing(failure.to_string());
+        self.ledger.failed(failure.to_string());
         if !std::mem::replace(&mut self.is_failing, true) {
             let folder = self.folder.display();
             warn!(

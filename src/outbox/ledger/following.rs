@@ -43,7 +43,7 @@ pub(in crate::outbox) enum Next {
 
 impl Ledger {
     /// The store's thread begins, or has ended; then nobody waits for it any more.
-    pub(in crate::outbox) fn is_at_work(&self, at_work: bool) {
+    pub(in crate::outbox) fn set_at_work(&self, at_work: bool) {
         if !at_work {
             let mut book = self.lock();
             book.store = StoreState::Absent;
@@ -101,7 +101,7 @@ impl Ledger {
 
     /// The store follows from now on; `on_disk` are the entries that it has. It is to be told of all that is known, but
     /// for answers that are on disk alone, and of all that is over.
-    pub(in crate::outbox) fn is_open(&self, folder: PathBuf, on_disk: &BTreeSet<u64>) {
+    pub(in crate::outbox) fn opened(&self, folder: PathBuf, on_disk: &BTreeSet<u64>) {
         let mut book = self.lock();
         book.store = StoreState::Open;
         book.folder = Some(folder);
@@ -124,7 +124,7 @@ impl Ledger {
     }
 
     /// The store cannot follow: whoever waits for it is told.
-    pub(in crate::outbox) fn is_failing(&self, why: String) {
+    pub(in crate::outbox) fn failed(&self, why: String) {
         let mut book = self.lock();
         book.writing_since = None;
         book.store = StoreState::Failing(why);
@@ -132,7 +132,7 @@ impl Ledger {
     }
 
     /// Takes over what an earlier process left: its handlers' calls died with it. To be said before
-    /// [`Ledger::is_open`].
+    /// [`Ledger::opened`].
     pub(in crate::outbox) fn recover(&self, rows: impl IntoIterator<Item = (u64, Deferred, State)>) {
         let not_before = self.clock.now() + AFTER_DEFERRAL;
         let mut book = self.lock();
@@ -151,7 +151,7 @@ impl Ledger {
             };
             book.entries.insert(serial, entry);
             self.metrics.outbox_entries.inc();
-            book.hand_over(serial);
+            book.make_due(serial);
         }
     }
 }

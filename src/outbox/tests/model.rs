@@ -47,7 +47,7 @@ impl Model {
             Said::Begin(id) if !self.tickets.contains_key(&id) && !self.dues.contains_key(&id) => {
                 let mut ticket = kept.begin(id);
                 ticket.defer();
-                ticket.is_sent();
+                ticket.sent();
                 self.tickets.insert(id, ticket);
             }
             Said::Withdraw(id) => drop(self.tickets.remove(&id).map(|ticket| ticket.withdraw())),

@@ -96,7 +96,7 @@ impl Courier {
         };
         let mut ticket = self.outbox.begin(deferred, Budget::new(1).try_one().unwrap());
         ticket.defer();
-        ticket.is_sent();
+        ticket.sent();
         let answer = |way, content_type: &str, body| {
             ticket.answered(Message { way, content_type: content_type.to_owned(), body });
         };

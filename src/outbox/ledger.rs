@@ -73,6 +73,8 @@ struct Entry {
     stored: Option<u64>,
     /// Whether the store may have it, in any version.
     may_be_stored: bool,
+    /// Whether its answer could not be written.
+    is_left_out: bool,
     /// Who waits for a version to be on disk.
     commits: Vec<(u64, oneshot::Sender<bool>)>,
     /// Its part of the bounds and counts, given back with it.
@@ -134,6 +136,7 @@ impl Ledger {
             version: 1,
             stored: None,
             may_be_stored: false,
+            is_left_out: false,
             commits: Vec::new(),
             _room: Some(room),
             _counted: self.waiting.try_one(),
@@ -202,7 +205,8 @@ impl Ledger {
         }
     }
 
-    /// Waits until the last version of an entry is on disk; not at all where the store fails or is none.
+    /// Waits until the last version of an entry is on disk; not at all where the store fails or is none, or cannot
+    /// take it.
     pub(super) async fn committed(&self, serial: u64) -> bool {
         let waited_for = {
             let mut book = self.lock();
@@ -211,7 +215,7 @@ impl Ledger {
             if entry.stored >= Some(entry.version) {
                 return true;
             }
-            if !is_open {
+            if !is_open || entry.is_left_out {
                 return false;
             }
             let (told, waits) = oneshot::channel();

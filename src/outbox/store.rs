@@ -9,7 +9,7 @@ mod opening;
 mod record;
 mod schema;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -52,6 +52,9 @@ pub(super) struct Store {
     forget_at: Option<Duration>,
 }
 
+/// Entries whose answer could not be written, by number, with why.
+pub(super) type LeftOut = BTreeMap<u64, io::Error>;
+
 /// Why the store cannot follow.
 #[derive(Debug, Error)]
 pub(super) enum StoreError {
@@ -93,15 +96,18 @@ impl StoreError {
 
 impl Store {
     /// Writes a batch, in one transaction. After an error the store is not to be used any more.
-    pub(super) fn write(&mut self, batch: &Batch, moment: Moment) -> Result<(), StoreError> {
+    ///
+    /// One answer that cannot be written takes nothing from the others: such entries stay on disk as they were before
+    /// it. They are returned, with what was in the way.
+    pub(super) fn write(&mut self, batch: &Batch, moment: Moment) -> Result<LeftOut, StoreError> {
         if batch.is_empty() {
-            return Ok(());
+            return Ok(LeftOut::new());
         }
         // A file that is gone from its folder can be written, but nobody finds it again.
         if identity(&self.folder)? != self.identity {
             return Err(StoreError::Gone);
         }
-        let sums = self.write_files(&batch.put)?;
+        let (sums, left_out) = self.write_files(&batch.put)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
             let mut delete = transaction.prepare_cached(DELETE)?;
@@ -110,6 +116,11 @@ impl Store {
             }
             let mut put = transaction.prepare_cached(record::PUT)?;
             for (row, sum) in batch.put.iter().zip(sums) {
+                if left_out.contains_key(&row.serial) {
+                    let before = Row { state: State::Waiting, ..row.clone() };
+                    record::put(&mut put, &before, moment, None, None)?;
+                    continue;
+                }
                 let body = body(row).filter(|_| sum.is_some_and(|sum| sum.size <= bodies::IN_ROW));
                 record::put(&mut put, row, moment, sum, body)?;
             }
@@ -121,7 +132,7 @@ impl Store {
                 bodies::remove(&self.folder, *serial)?;
             }
         }
-        Ok(())
+        Ok(left_out)
     }
 
     /// Writes something that changes nothing: whether that can be done.
@@ -133,22 +144,27 @@ impl Store {
     }
 
     /// Large bodies are on disk before what names them.
-    fn write_files(&mut self, rows: &[Row]) -> io::Result<Vec<Option<BodySum>>> {
-        let (mut sums, mut any) = (Vec::with_capacity(rows.len()), false);
+    fn write_files(&mut self, rows: &[Row]) -> io::Result<(Vec<Option<BodySum>>, LeftOut)> {
+        let (mut sums, mut any, mut left_out) = (Vec::with_capacity(rows.len()), false, LeftOut::new());
         for row in rows {
             let body = body(row);
             let sum = body.map(BodySum::of);
             if let Some(body) = body.filter(|_| sum.is_some_and(|sum| sum.size > bodies::IN_ROW)) {
                 self.files.insert(row.serial);
-                bodies::write(&self.folder, row.serial, body)?;
                 any = true;
+                if let Err(error) = bodies::write(&self.folder, row.serial, body) {
+                    // A part of it would take the room from others.
+                    bodies::remove(&self.folder, row.serial)?;
+                    self.files.remove(&row.serial);
+                    left_out.insert(row.serial, error);
+                }
             }
             sums.push(sum);
         }
         if any {
             bodies::sync_names(&self.folder)?;
         }
-        Ok(sums)
+        Ok((sums, left_out))
     }
 
     /// Lets go of what is over: free pages, damaged rows that were shown long enough, and the write-ahead log, which

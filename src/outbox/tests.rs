@@ -1,5 +1,6 @@
 //! The outbox as those see it who defer and deliver, with the disk below it.
 
+mod disk;
 mod model;
 
 use std::collections::BTreeMap;

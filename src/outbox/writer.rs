@@ -9,7 +9,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::ledger::{Ledger, Next};
+use super::ledger::{Batch, Ledger, Next};
 use super::store::{Found, Moment, Store, StoreError};
 use crate::metrics::Reason;
 
@@ -74,8 +74,7 @@ impl Writer {
         loop {
             match self.ledger.next(IDLE) {
                 Next::Write(batch) => {
-                    store.write(&batch, self.moment())?;
-                    self.ledger.wrote(&batch);
+                    self.write(&mut store, &batch)?;
                     if self.ledger.clock.now().saturating_duration_since(self.tidied) >= TIDY {
                         self.tidy(&mut store)?;
                     }
@@ -83,12 +82,24 @@ impl Writer {
                 Next::Rest if self.is_alone() => return store.close(self.moment()),
                 Next::Rest => self.tidy(&mut store)?,
                 Next::Close(batch) => {
-                    store.write(&batch, self.moment())?;
-                    self.ledger.wrote(&batch);
+                    self.write(&mut store, &batch)?;
                     return store.close(self.moment());
                 }
             }
         }
+    }
+
+    fn write(&self, store: &mut Store, batch: &Batch) -> Result<(), StoreError> {
+        let left_out = store.write(batch, self.moment())?;
+        for (row, error) in batch.put.iter().filter_map(|row| Some((row, left_out.get(&row.serial)?))) {
+            let interaction = row.deferred.id;
+            warn!(
+                interaction,
+                "an answer cannot be written to the disk: {error}; a restart would bring the fallback text instead"
+            );
+        }
+        self.ledger.wrote(batch, |serial| left_out.contains_key(&serial));
+        Ok(())
     }
 
     fn take_over(&mut self, found: Found) {

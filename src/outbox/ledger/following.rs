@@ -79,19 +79,23 @@ impl Ledger {
         book.closing
     }
 
-    /// A batch is on disk.
-    pub(in crate::outbox) fn wrote(&self, batch: &Batch) {
+    /// A batch is on disk, but for the answers of those that were left out: they are not tried again until the store is
+    /// opened anew.
+    pub(in crate::outbox) fn wrote(&self, batch: &Batch, is_left_out: impl Fn(u64) -> bool) {
         let mut book = self.lock();
         book.writing_since = None;
         for row in &batch.put {
             let Some(entry) = book.entries.get_mut(&row.serial) else { continue };
-            entry.stored = Some(row.version);
-            if let (State::Answered { body, .. }, State::Answered { .. }) = (&mut entry.state, &row.state) {
-                *body = None;
+            entry.is_left_out = is_left_out(row.serial);
+            let stored = if entry.is_left_out { row.version.saturating_sub(1) } else { row.version };
+            entry.stored = Some(stored);
+            match (&mut entry.state, &row.state) {
+                (State::Answered { body, .. }, State::Answered { .. }) if !entry.is_left_out => *body = None,
+                _ => {}
             }
             for (version, told) in std::mem::take(&mut entry.commits) {
                 if version <= row.version {
-                    _ = told.send(true);
+                    _ = told.send(version <= stored);
                 } else {
                     entry.commits.push((version, told));
                 }
@@ -117,6 +121,7 @@ impl Ledger {
                 entry.version += 1;
             }
             entry.stored = None;
+            entry.is_left_out = false;
             unwritten.insert(*serial);
         }
         book.is_urgent = true;
@@ -146,6 +151,7 @@ impl Ledger {
                 version: 1,
                 stored: Some(1),
                 may_be_stored: true,
+                is_left_out: false,
                 commits: Vec::new(),
                 _room: None,
             };

@@ -331,3 +331,22 @@ fn no_file_holds_a_token_that_is_over() {
         assert_eq!(found, live.keys().copied().collect(), "after {round} rounds");
     }
 }
+
+#[test]
+fn an_answer_that_cannot_be_written_is_left_out_of_its_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(folder.path());
+    let batch =
+        Batch { put: vec![answered(1, 300_000), answered(4, 300_000), answered(7, 40)], delete: Vec::new() };
+    // As on a full disk.
+    std::os::unix::fs::symlink("/dev/full", bodies::path(folder.path(), 1)).unwrap();
+    let left_out = store.write(&batch, moment()).unwrap();
+    assert_eq!(left_out.into_keys().collect::<Vec<_>>(), [1]);
+    assert_eq!(names(folder.path()).iter().filter(|name| name.ends_with(".body")).count(), 1);
+    drop(store);
+    let (_store, found) = open(folder.path());
+    let is_answered = |state: &State| matches!(state, State::Answered { .. });
+    let states = found.entries.iter().map(|(serial, _, state)| (*serial, is_answered(state)));
+    assert_eq!(states.collect::<BTreeMap<_, _>>(), BTreeMap::from([(1, false), (4, true), (7, true)]));
+    assert!(found.unanswered.is_empty());
+}

@@ -206,6 +206,7 @@ impl Daemon {
             loop {
                 tokio::time::sleep(TIDY_INTERVAL).await;
                 gateway.tidy();
+                outbox.watch_disk();
             }
         };
         tokio::select! {

@@ -126,6 +126,8 @@ pub struct Metrics {
     pub discord_requests: Family<Outcome, Counter>,
     /// Deferred interactions that have not come to their end yet.
     pub outbox_entries: Gauge,
+    /// Whether entries should be on disk, but the disk fails or is slow: 1 or 0.
+    pub outbox_degraded: Gauge,
     /// Deferred interactions in the store that did not go on as they were at a start, by why: their token was over, or
     /// they were damaged.
     pub outbox_lost: Family<Reason, Counter>,
@@ -152,6 +154,7 @@ impl Default for Metrics {
             late_answer_seconds: Family::new_with_constructor(|| Histogram::new(LATE_SECONDS)),
             discord_requests: Family::default(),
             outbox_entries: Gauge::default(),
+            outbox_degraded: Gauge::default(),
             outbox_lost: Family::default(),
             reloads: Family::default(),
         };
@@ -198,6 +201,11 @@ impl Metrics {
             "outbox_entries",
             "Deferred interactions not ended yet",
             self.outbox_entries.clone(),
+        );
+        registry.register(
+            "outbox_degraded",
+            "Whether the outbox's disk fails or is slow",
+            self.outbox_degraded.clone(),
         );
         registry.register(
             "outbox_lost",

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::budget::Reservation;
 use crate::clock::Clock;
@@ -211,6 +211,16 @@ impl Outbox {
     /// Whether entries are on disk.
     pub fn health(&self) -> Health {
         self.ledger.health()
+    }
+
+    /// Says in the log when the disk gets slow, and when it is well again: the thread that waits for it cannot. To be
+    /// called every few seconds.
+    pub fn watch_disk(&self) {
+        match self.ledger.news_of_slowness() {
+            Some(true) => warn!("the disk of the outbox is slow: deferrals go on, but a crash may lose some"),
+            Some(false) => info!("the disk of the outbox is no longer slow"),
+            None => {}
+        }
     }
 
     /// Waits until no handler is waited for any more.

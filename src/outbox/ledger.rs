@@ -49,6 +49,10 @@ struct Book {
     folder: Option<PathBuf>,
     /// When what the store is writing now was given to it.
     writing_since: Option<Instant>,
+    /// Whether a write was slow since the operator was last told.
+    was_slow: bool,
+    /// Whether the operator was told that the disk is slow.
+    is_called_slow: bool,
     closing: bool,
 }
 
@@ -118,6 +122,8 @@ impl Ledger {
             store: StoreState::Absent,
             folder: None,
             writing_since: None,
+            was_slow: false,
+            is_called_slow: false,
             closing: false,
         };
         let (waiting, undelivered) = (Budget::new(usize::MAX), Budget::new(usize::MAX));
@@ -205,17 +211,18 @@ impl Ledger {
         }
     }
 
-    /// Waits until the last version of an entry is on disk; not at all where the store fails or is none, or cannot
-    /// take it.
+    /// Waits until the last version of an entry is on disk; not at all where the store fails, is slow or is none, or
+    /// cannot take it.
     pub(super) async fn committed(&self, serial: u64) -> bool {
         let waited_for = {
             let mut book = self.lock();
-            let is_open = matches!(book.store, StoreState::Open);
+            let (is_open, is_slow) = (matches!(book.store, StoreState::Open), book.is_slow(self.clock.now()));
             let Some(entry) = book.entries.get_mut(&serial) else { return false };
             if entry.stored >= Some(entry.version) {
                 return true;
             }
-            if !is_open || entry.is_left_out {
+            // Of a slow disk, each would wait as long as it is ready to.
+            if !is_open || is_slow || entry.is_left_out {
                 return false;
             }
             let (told, waits) = oneshot::channel();
@@ -238,13 +245,24 @@ impl Ledger {
 
     pub(super) fn health(&self) -> Health {
         let (book, now) = (self.lock(), self.clock.now());
-        let is_slow = book.writing_since.is_some_and(|since| now.saturating_duration_since(since) > SLOW);
         match &book.store {
             StoreState::Absent => Health::Unheld,
             StoreState::Failing(why) => Health::Degraded(why.clone()),
-            StoreState::Open if is_slow => Health::Degraded("the disk is slow".to_owned()),
+            StoreState::Open if book.is_slow(now) => Health::Degraded("the disk is slow".to_owned()),
             StoreState::Open => Health::Durable,
         }
+    }
+
+    /// Whether the disk is slow, or has been since this was last asked; `None` where that is no news.
+    pub(super) fn news_of_slowness(&self) -> Option<bool> {
+        let (mut book, now) = (self.lock(), self.clock.now());
+        if !matches!(book.store, StoreState::Open) {
+            return None;
+        }
+        let is_slow = std::mem::take(&mut book.was_slow) || book.is_slow(now);
+        let is_news = std::mem::replace(&mut book.is_called_slow, is_slow) != is_slow;
+        self.show(&book);
+        is_news.then_some(is_slow)
     }
 
     /// Lets the store write the rest, and waits until it is closed.
@@ -262,12 +280,27 @@ impl Ledger {
         }
     }
 
+    /// Shows whoever reads the metrics how the store is.
+    fn show(&self, book: &Book) {
+        let is_degraded = match book.store {
+            StoreState::Absent => false,
+            StoreState::Open => book.is_called_slow,
+            StoreState::Failing(_) => true,
+        };
+        self.metrics.outbox_degraded.set(is_degraded.into());
+    }
+
     fn lock(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Book {
+    /// Whether the store's thread has waited for the disk for long.
+    fn is_slow(&self, now: Instant) -> bool {
+        self.writing_since.is_some_and(|since| now.saturating_duration_since(since) > SLOW)
+    }
+
     /// Once an entry's end is known and its deferral is on its way, it is due.
     fn make_due(&self, serial: u64) {
         let Some(entry) = self.entries.get(&serial) else { return };

@@ -26,6 +26,8 @@ const LEEWAY: Duration = Duration::from_millis(200);
 
 const CANNOT: &str = "cannot be kept";
 const AGAIN: &str = "the outbox is on disk again";
+const SLOW: &str = "the disk of the outbox is slow";
+const SLOW_NO_MORE: &str = "the disk of the outbox is no longer slow";
 const NOT_DURABLE: &str = "its record is not on disk: a crash would lose it";
 const TOO_LONG: &str = "This took too long. Please try again.";
 
@@ -197,10 +199,14 @@ async fn a_disk_that_breaks_and_is_mended() {
 async fn a_disk_that_is_slow_for_a_while() {
     let folder = process::folder();
     let scene = Scene::start(&folder.path().join("state")).await;
-    let lie = Lie::tell(&scene.daemon, "delay_enter=1000000").await;
+    let lie = Lie::tell(&scene.daemon, "delay_enter=60000000").await;
+    let took = scene.a_late_answer_comes().await;
+    assert!(took >= ANSWER_WITHIN + SLOW_DISK - LEEWAY, "{took:?}");
+    scene.daemon.logs(&[SLOW]).await;
     for _ in 0..3 {
+        // It is not waited for any more.
         let took = scene.a_late_answer_comes().await;
-        assert!(took >= ANSWER_WITHIN + SLOW_DISK - LEEWAY, "{took:?}");
+        assert!(took < ANSWER_WITHIN + LEEWAY, "{took:?}");
         scene.a_quick_answer_comes().await;
     }
     let command = scene.discord.named_command("never", "");
@@ -208,5 +214,8 @@ async fn a_disk_that_is_slow_for_a_while() {
     assert!(scene.daemon.log().contains(NOT_DURABLE));
     assert!(!scene.daemon.log().contains(CANNOT));
     drop(lie);
+    scene.daemon.logs(&[SLOW_NO_MORE]).await;
+    let log = scene.daemon.log();
+    assert_eq!((log.matches(SLOW).count(), log.matches(SLOW_NO_MORE).count()), (1, 1), "{log}");
     scene.a_crash_loses_nothing_now(&command).await;
 }

@@ -49,6 +49,7 @@ impl Ledger {
             book.store = StoreState::Absent;
             book.folder = None;
             book.let_nobody_wait();
+            self.show(&book);
         }
         self.at_work.send_replace(at_work);
     }
@@ -82,7 +83,8 @@ impl Ledger {
     /// A batch is on disk, but for the answers of those that were left out: they are not tried again until the store is
     /// opened anew.
     pub(in crate::outbox) fn wrote(&self, batch: &Batch, is_left_out: impl Fn(u64) -> bool) {
-        let mut book = self.lock();
+        let (mut book, now) = (self.lock(), self.clock.now());
+        book.was_slow |= book.is_slow(now);
         book.writing_since = None;
         for row in &batch.put {
             let Some(entry) = book.entries.get_mut(&row.serial) else { continue };
@@ -109,6 +111,7 @@ impl Ledger {
         let mut book = self.lock();
         book.store = StoreState::Open;
         book.folder = Some(folder);
+        self.show(&book);
         let is_over = |serial: &&u64| !book.entries.contains_key(serial);
         let mut unwritten: BTreeSet<_> = on_disk.iter().filter(is_over).copied().collect();
         for (serial, entry) in &mut book.entries {
@@ -134,6 +137,7 @@ impl Ledger {
         book.writing_since = None;
         book.store = StoreState::Failing(why);
         book.let_nobody_wait();
+        self.show(&book);
     }
 
     /// Takes over what an earlier process left: its handlers' calls died with it. To be said before

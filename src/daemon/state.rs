@@ -85,7 +85,11 @@ impl StateLock {
             };
             has_waited = true;
             tokio::time::sleep(WAIT).await;
-            *self = Self::try_to_take(folder.clone());
+            let folder = folder.clone();
+            // On a thread of its own: a disk that hangs is not to hold up those who accept connections.
+            if let Ok(tried) = tokio::task::spawn_blocking(|| Self::try_to_take(folder)).await {
+                *self = tried;
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::discord::signature;
 use crate::gateway::{self, Gateway, Snapshot};
 use crate::logging::{Flood, LogLevel};
 use crate::metrics::Metrics;
-use crate::outbox::Outbox;
+use crate::outbox::{Health, Outbox};
 use crate::server::tls::{ServerTls, TlsError};
 use crate::server::{BindError, Pulse, Server, Shared};
 use crate::systemd::Sockets;
@@ -239,7 +239,9 @@ async fn serve(gateway: &Gateway, server: Server, outbox: &Outbox, mut stop: wat
     tokio::join!(server.run(closed), stopping);
     outbox.give_all_up();
     if tokio::time::timeout(LAST_DELIVERIES, outbox.all_delivered()).await.is_err() {
-        warn!("stopping with late answers that are not delivered: the next start goes on with them");
+        let durable = outbox.health() == Health::Durable;
+        let next = if durable { "the next start goes on with them" } else { "those not on disk are lost" };
+        warn!("stopping with late answers that are not delivered: {next}");
     }
 }
 

@@ -165,10 +165,26 @@ async fn where_discord_is_down_a_stop_leaves_the_answer_to_the_next_start(#[case
     let took = ended(&mut scene, stopped).await;
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(scene.binary.wait().success());
-    assert!(scene.binary.log().contains("stopping with late answers that are not delivered"));
+    let warning = "stopping with late answers that are not delivered: the next start goes on with them";
+    assert!(scene.binary.log().contains(warning));
     is_down.store(false, Ordering::SeqCst);
     scene.binary.restart();
     assert_eq!(original(&scene.end_of(&payload).await).content, "hello");
+}
+
+#[tokio::test]
+async fn a_stop_promises_nothing_of_what_is_not_on_disk() {
+    let place = tempfile::NamedTempFile::new().unwrap();
+    let settings = format!("state_dir = {:?}", place.path().join("state"));
+    let script = Script::default().faults(|_| Some(Fault::Status(503)));
+    let mut scene = Scene::following(script, &settings, "", late(HELLO).await).await;
+    scene.deferred_command().await;
+    until("a delivery", || async { !scene.calls().is_empty() }).await;
+    scene.binary.signal("TERM");
+    assert!(scene.binary.wait().success());
+    let log = scene.binary.log();
+    assert!(log.contains("that are not delivered: those not on disk are lost"), "{log}");
+    assert!(!log.contains("the next start goes on"), "{log}");
 }
 
 #[tokio::test]

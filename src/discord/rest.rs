@@ -14,6 +14,8 @@ use super::{TOKEN_LIFETIME, Token};
 ///
 /// Source: Discord's documentation, "Message Flags".
 const LOADING: u64 = 1 << 7;
+/// Milliseconds of Unix time at which Discord's snowflakes begin.
+const DISCORD_EPOCH: u64 = 1_420_070_400_000;
 /// However short a wait Discord asks for, a request is not repeated at once.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
@@ -166,6 +168,19 @@ pub fn is_loading(message: &[u8]) -> Option<bool> {
     }
 }
 
+/// Whether this message, as Discord gives it, says just that. Discord drops the space around a text.
+pub fn has_text(message: &[u8], text: &str) -> bool {
+    let message: Option<Message> = object(message);
+    message.is_some_and(|message| message.content.as_str().map(str::trim) == Some(text.trim()))
+}
+
+/// When Discord made what has that id, by its own clock, counted from 1970.
+///
+/// Source: Discord's documentation, "Snowflakes".
+pub fn created(id: u64) -> Duration {
+    Duration::from_millis((id >> 22) + DISCORD_EPOCH)
+}
+
 /// Whether this message, as Discord gives it, was edited later than that, counted from 1970; `None` where that
 /// cannot be told.
 pub fn is_edited_after(message: &[u8], unix_time: Duration) -> Option<bool> {
@@ -196,6 +211,7 @@ struct ApiError {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Message {
+    content: Value,
     flags: Value,
     edited_timestamp: Value,
 }

@@ -152,6 +152,24 @@ fn an_edit_is_known_by_its_time(#[case] message: &str, #[case] expected: Option<
     assert_eq!(is_edited_after(message.as_bytes(), Duration::from_secs(1_767_225_600)), expected);
 }
 
+#[rstest]
+#[case::of_the_documentation(175_928_847_299_117_063, 1_462_015_105_796)]
+#[case::the_first(0, 1_420_070_400_000)]
+#[case::the_last(u64::MAX, 5_818_116_911_103)]
+fn a_snowflake_tells_its_time(#[case] id: u64, #[case] millis: u64) {
+    assert_eq!(created(id), Duration::from_millis(millis));
+}
+
+#[rstest]
+#[case(r#"{"content":"Sorry."}"#, true)]
+#[case(r#"{"content":"Sorry. Or not?"}"#, false)]
+#[case(r#"{"content":null}"#, false)]
+#[case("", false)]
+fn a_text_is_known_again(#[case] message: &str, #[case] expected: bool) {
+    // Discord drops the space around it.
+    assert_eq!(has_text(message.as_bytes(), " Sorry.\n"), expected);
+}
+
 #[test]
 fn paths_are_those_of_the_documentation() {
     let token = Token::new("aW50-_.~=+:@!$&'()*,;").unwrap();

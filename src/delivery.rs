@@ -4,7 +4,9 @@
 
 mod gate;
 mod rest;
+mod waits;
 
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use crate::logging::{self, Delivered};
 use crate::metrics::{self, Metrics};
 use crate::outbox::{Due, Dues, Outbox, Task};
 use rest::{Call, Ended, Message, Rest};
+use waits::Waits;
 
 /// How long an answer that is not on disk yet is waited for: a crash while it is on its way would end in the fallback text.
 const SLOW_DISK: Duration = Duration::from_millis(300);
@@ -120,7 +123,8 @@ impl Courier {
             Way::Replace => match self.rest.send(due, &Call::Delete).await {
                 Ended::Done(_) | Ended::NoMessage => Call::FollowUp(message),
                 // It stays as it is, for everyone to see: what is private cannot take its place.
-                Ended::Refused(Refusal { reason: Reason::Body | Reason::Other, .. }) => {
+                Ended::Refused(refusal) if refusal.reason != Reason::Token => {
+                    self.warn(due, &falls_back(Verdict::Refused(refusal)));
                     return self.fall_back(due).await;
                 }
                 ended => return ended.into(),
@@ -128,13 +132,14 @@ impl Courier {
         };
         let why = match self.rest.send(due, &call).await {
             Ended::Done(_) => return End::Answered,
-            Ended::Refused(refusal @ Refusal { reason: Reason::Body, .. }) => {
-                Verdict::Refused(refusal).to_string()
+            // Whatever it is about: another message may do.
+            Ended::Refused(refusal) if refusal.reason != Reason::Token => {
+                falls_back(Verdict::Refused(refusal))
             }
-            Ended::Unreadable(error) => format!("the late answer cannot be read: {error}"),
+            Ended::Unreadable(error) => falls_back(format_args!("the late answer cannot be read: {error}")),
             ended => return ended.into(),
         };
-        self.warn(due, &format!("{why}, so the user gets the fallback text"));
+        self.warn(due, &why);
         if way == Way::Replace { self.follow_up(due).await } else { self.fall_back(due).await }
     }
 
@@ -143,14 +148,22 @@ impl Courier {
         if due.deferred.deferral == Deferral::Update {
             return self.follow_up(due).await;
         }
-        match self.rest.send(due, &Call::Get).await {
-            Ended::Done(original) if protocol::is_loading(&original) == Some(true) => {
-                let text = late::fallback_edit(&due.deferred.fallback);
-                let ended = self.rest.send(due, &Call::Edit(Message::Text(text))).await;
-                if matches!(ended, Ended::Done(_)) { End::FellBack } else { ended.into() }
+        let text = &due.deferred.fallback;
+        let edit = Call::Edit(Message::Text(late::fallback_edit(text)));
+        let mut waits = Waits::new();
+        // With another look before each try: meanwhile the handler may write, or the last try may have arrived.
+        loop {
+            match self.rest.send(due, &Call::Get).await {
+                Ended::Done(original) if protocol::is_loading(&original) == Some(true) => {}
+                Ended::Done(original) if protocol::has_text(&original, text) => return End::FellBack,
+                Ended::Done(_) => return End::Kept,
+                ended => return ended.into(),
             }
-            Ended::Done(_) => End::Kept,
-            ended => ended.into(),
+            match self.rest.attempt(due, &edit, &mut waits).await {
+                Some(Ended::Done(_)) => return End::FellBack,
+                Some(ended) => return ended.into(),
+                None => {}
+            }
         }
     }
 
@@ -160,7 +173,7 @@ impl Courier {
         }
         match self.rest.send(due, &Call::Get).await {
             Ended::Done(original)
-                if protocol::is_edited_after(&original, due.deferred.arrived) == Some(true) =>
+                if protocol::is_edited_after(&original, protocol::created(due.deferred.id)) == Some(true) =>
             {
                 End::Kept
             }
@@ -227,6 +240,11 @@ impl End {
         };
         (is_trouble, text.to_owned())
     }
+}
+
+/// For logs.
+fn falls_back(why: impl fmt::Display) -> String {
+    format!("{why}, so the user gets the fallback text")
 }
 
 impl From<Ended> for End {

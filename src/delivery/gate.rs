@@ -18,15 +18,31 @@ const STEP: Duration = Duration::from_secs(10);
 const FIRST_BLOCK: Duration = Duration::from_secs(60);
 const MAX_BLOCK: Duration = Duration::from_secs(4 * 60);
 
+/// A block that another interaction has met so shortly before is not one's own: it is this machine that is shut out.
+const ALONE: Duration = Duration::from_secs(60);
+
 /// One for all requests.
 #[derive(Default)]
 pub(super) struct Gate(Mutex<State>);
 
+/// Whom a block concerns, and for how long.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Block {
+    /// This interaction alone, as far as is known.
+    Alone(Duration),
+    /// All: the gate has closed for it.
+    All(Duration),
+    /// All, as was known: the gate is closed already.
+    Already(Duration),
+}
+
 #[derive(Default)]
 struct State {
     closed_until: Option<Instant>,
-    /// Blocks in a row.
+    /// Blocks of all in a row.
     blocks: u32,
+    /// Whose request was turned away last, and when.
+    last_block: Option<(u64, Instant)>,
     /// When a step began, and how many were in vain in it.
     invalid: VecDeque<(Instant, usize)>,
     invalid_in_all: usize,
@@ -50,22 +66,30 @@ impl Gate {
         state.closed_until = state.closed_until.max(Some(now + wait));
     }
 
-    /// What stands before the API has turned a request away, for so long at least if it says so. How long the gate is
-    /// closed for that; `None` if it is closed already: those that were under way with it say nothing new.
-    pub(super) fn is_blocked(&self, now: Instant, at_least: Option<Duration>) -> Option<Duration> {
+    /// What stands before the API has turned a request of that interaction away, for so long at least if it says so;
+    /// it did so `before` already.
+    pub(super) fn blocked(&self, now: Instant, id: u64, before: u32, at_least: Option<Duration>) -> Block {
         let mut state = self.lock();
-        if state.closed_until.is_some_and(|until| until > now) {
-            return None;
+        if let Some(until) = state.closed_until.filter(|until| *until > now) {
+            return Block::Already(until - now);
         }
-        let wait = FIRST_BLOCK.saturating_mul(1 << state.blocks.min(8)).min(MAX_BLOCK);
+        let is_recent = |at: Instant| now.saturating_duration_since(at) <= ALONE;
+        let is_alone =
+            state.blocks == 0 && state.last_block.is_none_or(|(other, at)| other == id || !is_recent(at));
+        state.last_block = Some((id, now));
+        let nth = if is_alone { before } else { state.blocks };
+        let wait = FIRST_BLOCK.saturating_mul(1 << nth.min(8)).min(MAX_BLOCK);
         let wait = at_least.map_or(wait, |at_least| wait.max(at_least));
+        if is_alone {
+            return Block::Alone(wait);
+        }
         state.blocks += 1;
         state.closed_until = Some(now + wait);
-        Some(wait)
+        Block::All(wait)
     }
 
     /// The API has answered, well or badly.
-    pub(super) fn is_reached(&self) {
+    pub(super) fn reached(&self) {
         self.lock().blocks = 0;
     }
 
@@ -108,30 +132,50 @@ mod tests {
         assert_eq!(gate.wait(now + Duration::from_secs(5)), None);
     }
 
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
     #[test]
-    fn blocks_in_a_row_take_longer_until_the_api_answers() {
+    fn a_block_of_one_closes_nothing() {
+        let (gate, now) = (Gate::default(), Instant::now());
+        let mut at = now;
+        for (before, wait) in [(0, 60), (1, 120), (2, 240), (3, 240)] {
+            assert_eq!(gate.blocked(at, 1, before, None), Block::Alone(seconds(wait)));
+            assert_eq!(gate.wait(at), None);
+            at += seconds(wait);
+        }
+        // Another one, much later than the last.
+        assert_eq!(gate.blocked(at, 2, 0, Some(seconds(500))), Block::Alone(seconds(500)));
+        assert_eq!(gate.blocked(at + ALONE, 3, 0, None), Block::All(seconds(60)));
+    }
+
+    #[test]
+    fn blocks_of_all_in_a_row_take_longer_until_the_api_answers() {
         let gate = Gate::default();
         let mut now = Instant::now();
+        assert_eq!(gate.blocked(now, 1, 0, None), Block::Alone(seconds(60)));
         let mut block = || {
-            let wait = gate.is_blocked(now, None).unwrap();
+            let Block::All(wait) = gate.blocked(now, 2, 0, None) else { panic!("it closes nothing") };
             assert_eq!(gate.wait(now), Some(wait));
             // Others that were under way.
-            assert_eq!(gate.is_blocked(now, None), None);
+            assert_eq!(gate.blocked(now + seconds(1), 3, 0, None), Block::Already(wait - seconds(1)));
             assert_eq!(gate.wait(now), Some(wait));
             now += wait;
             wait.as_secs()
         };
         assert_eq!([block(), block(), block(), block()], [60, 120, 240, 240]);
-        gate.is_reached();
-        assert_eq!(block(), 60);
+        gate.reached();
+        assert_eq!(gate.blocked(now, 2, 0, None), Block::Alone(seconds(60)));
+        assert_eq!(gate.blocked(now, 3, 0, None), Block::All(seconds(60)));
     }
 
     #[test]
     fn a_block_takes_as_long_as_it_says_at_least() {
         let (gate, now) = (Gate::default(), Instant::now());
-        let seconds = Duration::from_secs;
-        assert_eq!(gate.is_blocked(now, Some(seconds(3))), Some(seconds(60)));
-        assert_eq!(gate.is_blocked(now + seconds(60), Some(seconds(500))), Some(seconds(500)));
+        gate.blocked(now, 1, 0, None);
+        assert_eq!(gate.blocked(now, 2, 0, Some(seconds(3))), Block::All(seconds(60)));
+        assert_eq!(gate.blocked(now + seconds(60), 2, 0, Some(seconds(500))), Block::All(seconds(500)));
         assert_eq!(gate.wait(now + seconds(559)), Some(seconds(1)));
     }
 

@@ -5,21 +5,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::{Bytes, BytesMut};
 use http::{Method, header};
 use reqwest::redirect::Policy;
 use thiserror::Error;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::gate::Gate;
+use super::gate::{Block, Gate};
+use super::waits::Waits;
 use crate::clock::Clock;
 use crate::config::ApiUrl;
 use crate::discord::rest::{self as protocol, Refusal, Verdict};
 use crate::metrics::{self, Metrics};
-use crate::outbox::{Content, Due, Outbox};
+use crate::outbox::{Content, Deferred, Due, Outbox};
 
 /// What Discord wants to know of who asks.
 const USER_AGENT: &str =
@@ -34,27 +33,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const SLOW_UPLOAD: u64 = 256 * 1024;
 /// Bytes of an answer that are looked at; a message of Discord's has far fewer.
 const MAX_ANSWER: usize = 512 * 1024;
-
-/// Waits between tries while Discord does not know of the deferral. Many more would be punished.
-const UNKNOWN: [Duration; 7] = [
-    Duration::from_millis(300),
-    Duration::from_millis(600),
-    Duration::from_secs(1),
-    Duration::from_millis(1500),
-    Duration::from_secs(2),
-    Duration::from_millis(2500),
-    Duration::from_secs(3),
-];
-/// The same in all, counted from the first such answer: for answers that take long.
-const UNKNOWN_IN_ALL: Duration = Duration::from_secs(12);
-/// So many of these waits are made in any case: other trouble in between may have taken the time.
-const UNKNOWN_AT_LEAST: usize = 2;
-
-/// Waits between tries while Discord is in trouble, or cannot be reached.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-const MAX_RETRY: Duration = Duration::from_secs(30);
-/// Waits between tries while Discord limits their rate, where it asks for shorter ones.
-const FIRST_LIMITED: Duration = Duration::from_millis(100);
 
 /// Requests in vain, one after the other, after which it is Discord that is in trouble, or the way to it.
 const OUTAGE: u32 = 10;
@@ -155,46 +133,52 @@ impl Rest {
 
     /// Sends a request, again and again where that can help, and never once the token has expired.
     pub(super) async fn send(&self, due: &Due, call: &Call<'_>) -> Ended {
-        let backoff = |first| {
-            let builder = ExponentialBuilder::default().with_min_delay(first).with_max_delay(MAX_RETRY);
-            builder.without_max_times().with_jitter().build()
-        };
-        let (mut retries, mut limited) = (backoff(FIRST_RETRY), backoff(FIRST_LIMITED));
-        let (mut unknown, mut unknown_since) = (UNKNOWN.into_iter().enumerate(), None);
+        let mut waits = Waits::new();
         loop {
-            let answer = match self.send_once(due, call).await {
-                Ok(answer) => answer,
-                Err(ended) => return ended,
-            };
-            let now = self.clock.now();
-            let wait = match answer.verdict {
-                Verdict::Done => return Ended::Done(answer.body),
-                Verdict::NoMessage => return Ended::NoMessage,
-                Verdict::Refused(refusal) => return Ended::Refused(refusal),
-                Verdict::NotYet => {
-                    let end = *unknown_since.get_or_insert(now) + UNKNOWN_IN_ALL;
-                    let in_time = |(nth, wait): &_| *nth < UNKNOWN_AT_LEAST || now + *wait <= end;
-                    match unknown.next().filter(in_time) {
-                        Some((_, wait)) => wait,
-                        None => return Ended::Unknown,
-                    }
-                }
-                Verdict::RateLimited { wait, is_global } => {
-                    if is_global {
-                        self.gate.close(now, wait);
-                    }
-                    limited.next().map_or(wait, |least| wait.max(least))
-                }
-                Verdict::Blocked { wait } => {
-                    self.is_blocked(now, wait);
-                    FIRST_RETRY
-                }
-                Verdict::Unavailable => retries.next().unwrap_or(MAX_RETRY),
-            };
-            if !self.sleep(due, wait).await {
-                return Ended::Expired;
+            if let Some(ended) = self.attempt(due, call, &mut waits).await {
+                return ended;
             }
         }
+    }
+
+    /// One try. `None` where another one can help: then the wait until that one is over already.
+    pub(super) async fn attempt(&self, due: &Due, call: &Call<'_>, waits: &mut Waits) -> Option<Ended> {
+        let sent = self.send_once(due, call).await;
+        let now = self.clock.now();
+        let answer = match sent {
+            Ok(answer) => answer,
+            Err(Ended::Unreadable(error)) => {
+                let Some(wait) = waits.unreadable(now, &error) else {
+                    return Some(Ended::Unreadable(error));
+                };
+                debug!(
+                    app = &*due.deferred.app,
+                    id = due.deferred.id,
+                    "the late answer cannot be read: {error}"
+                );
+                return (!self.sleep(due, wait).await).then_some(Ended::Expired);
+            }
+            Err(ended) => return Some(ended),
+        };
+        waits.readable();
+        let wait = match answer.verdict {
+            Verdict::Done => return Some(Ended::Done(answer.body)),
+            Verdict::NoMessage => return Some(Ended::NoMessage),
+            Verdict::Refused(refusal) => return Some(Ended::Refused(refusal)),
+            Verdict::NotYet => match waits.unknown(now) {
+                Some(wait) => wait,
+                None => return Some(Ended::Unknown),
+            },
+            Verdict::RateLimited { wait, is_global } => {
+                if is_global {
+                    self.gate.close(now, wait);
+                }
+                waits.limited(wait)
+            }
+            Verdict::Blocked { wait } => self.blocked(due, wait, waits),
+            Verdict::Unavailable => waits.unavailable(),
+        };
+        (!self.sleep(due, wait).await).then_some(Ended::Expired)
     }
 
     /// One try, as soon as one may be made.
@@ -211,7 +195,7 @@ impl Rest {
                 break one;
             }
         };
-        let time_left = due.deferred.expires.saturating_duration_since(self.clock.now());
+        let time_left = self.time_left(due);
         if time_left.is_zero() {
             return Err(Ended::Expired);
         }
@@ -259,7 +243,7 @@ impl Rest {
         };
         let verdict = protocol::judge(status, &headers, &body);
         if !matches!(verdict, Verdict::Blocked { .. }) {
-            self.gate.is_reached();
+            self.gate.reached();
         }
         Ok(Answer { verdict, body })
     }
@@ -294,10 +278,28 @@ impl Rest {
         }
     }
 
-    fn is_blocked(&self, now: Instant, wait: Option<Duration>) {
-        if let Some(wait) = self.gate.is_blocked(now, wait) {
-            let seconds = wait.as_secs();
-            warn!("requests to Discord are blocked before they reach its API: none is sent for {seconds} s");
+    /// How long this one waits after a block; all do, where it is not the only one to meet it.
+    fn blocked(&self, due: &Due, at_least: Option<Duration>, waits: &mut Waits) -> Duration {
+        let (app, id) = (&*due.deferred.app, due.deferred.id);
+        match self.gate.blocked(self.clock.now(), id, waits.blocks, at_least) {
+            Block::Alone(wait) => {
+                waits.blocks += 1;
+                let seconds = wait.as_secs();
+                warn!(
+                    app,
+                    id, "a request is blocked before it reaches Discord's API: it waits for {seconds} s"
+                );
+                wait
+            }
+            Block::All(wait) => {
+                let seconds = wait.as_secs();
+                warn!(
+                    "requests to Discord are blocked before they reach its API: none is sent for {seconds} s"
+                );
+                wait
+            }
+            // Those that were under way with it say nothing new.
+            Block::Already(wait) => wait,
         }
     }
 
@@ -315,11 +317,20 @@ impl Rest {
 
     /// Waits, unless the token expires first: then there is nothing to wait for.
     async fn sleep(&self, due: &Due, time: Duration) -> bool {
-        let is_in_time = self.clock.now() + time < due.deferred.expires;
+        let is_in_time = time < self.time_left(due);
         if is_in_time {
             tokio::time::sleep(time).await;
         }
         is_in_time
+    }
+
+    /// How long requests may still be sent. By the time of day too: the other one stands still while the machine sleeps.
+    fn time_left(&self, due: &Due) -> Duration {
+        let now = self.clock.now();
+        let left = due.deferred.expires.saturating_duration_since(now);
+        let age = self.clock.unix_time().saturating_sub(due.deferred.arrived);
+        let life = Deferred::expiry(now).saturating_duration_since(now);
+        left.min(life.saturating_sub(age))
     }
 }
 

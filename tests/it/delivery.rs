@@ -1,9 +1,11 @@
 //! Late answers on their way to Discord, and all that can go wrong there. Time passes by itself: see `Courier`.
 
 mod bar;
+mod own;
 mod waits;
 mod whole;
 
+use std::fs;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +20,7 @@ use shardless::rehearsal::rest::{Api, Call, Fault, Script};
 use tokio::time::Instant;
 
 use crate::support::TestClock;
-use crate::support::courier::{Courier, Ending, FALLBACK, PUBLIC, token};
+use crate::support::courier::{Courier, Ending, FALLBACK, PUBLIC};
 
 const HELLO: Ending = Ending::Answer(Way::Edit, r#"{"content":"hello"}"#);
 const BESIDE: Ending = Ending::Answer(Way::FollowUp, r#"{"content":"hello"}"#);
@@ -73,9 +75,9 @@ fn refusal(status: u16, code: u32) -> Fault {
 #[case::unauthorized(PUBLIC, HELLO, always(refusal(401, 0)), "PATCH", "…", "", "token_refused")]
 #[case::unknown_interaction(PUBLIC, HELLO, always(refusal(404, 10062)), "PATCH", "…", "", "token_refused")]
 #[case::acknowledged(PUBLIC, HELLO, always(refusal(400, 40060)), "PATCH", "…", "", "token_refused")]
-#[case::forbidden(PUBLIC, HELLO, always(refusal(403, 50013)), "PATCH", "…", "", "refused")]
-#[case::not_found(PUBLIC, HELLO, always(refusal(404, 0)), "PATCH", "…", "", "refused")]
-#[case::redirected(PUBLIC, HELLO, always(Fault::Status(308)), "PATCH", "…", "", "refused")]
+#[case::forbidden(PUBLIC, HELLO, always(refusal(403, 50013)), "PATCH GET", "…", "", "refused")]
+#[case::not_found(PUBLIC, HELLO, always(refusal(404, 0)), "PATCH GET", "…", "", "refused")]
+#[case::redirected(PUBLIC, HELLO, always(Fault::Status(308)), "PATCH GET", "…", "", "refused")]
 #[case::forbidden_fallback(PUBLIC, Ending::Failure, always(refusal(403, 50013)), "GET", "…", "", "refused")]
 #[case::deleted(PUBLIC, HELLO, always(refusal(404, 10008)), "PATCH", "…", "", "gone")]
 #[case::deleted_before_a_fallback(
@@ -90,6 +92,34 @@ fn refusal(status: u16, code: u32) -> Fault {
 // The message will not do: another one may.
 #[case::bad_form(PUBLIC, HELLO, first(refusal(400, 50035)), "PATCH GET PATCH", FALLBACK, "", "fell_back")]
 #[case::too_large(PUBLIC, HELLO, first(refusal(413, 40005)), "PATCH GET PATCH", FALLBACK, "", "fell_back")]
+#[case::forbidden_once(
+    PUBLIC,
+    HELLO,
+    first(refusal(403, 50013)),
+    "PATCH GET PATCH",
+    FALLBACK,
+    "",
+    "fell_back"
+)]
+#[case::not_found_once(
+    PUBLIC,
+    HELLO,
+    first(refusal(404, 10003)),
+    "PATCH GET PATCH",
+    FALLBACK,
+    "",
+    "fell_back"
+)]
+#[case::not_allowed(PUBLIC, HELLO, first(refusal(405, 0)), "PATCH GET PATCH", FALLBACK, "", "fell_back")]
+#[case::redirected_once(
+    PUBLIC,
+    HELLO,
+    first(Fault::Status(308)),
+    "PATCH GET PATCH",
+    FALLBACK,
+    "",
+    "fell_back"
+)]
 #[case::empty(PUBLIC, EMPTY, FINE, "PATCH GET PATCH", FALLBACK, "", "fell_back")]
 #[case::empty_update(Deferral::Update, EMPTY, FINE, "PATCH POST", "Pick one:", FALLBACK, "fell_back")]
 #[case::bad_fallback(PUBLIC, Ending::Failure, (2..3, refusal(400, 50035)), "GET PATCH", "…", "", "refused")]
@@ -124,10 +154,38 @@ fn refusal(status: u16, code: u32) -> Fault {
     "secret",
     "answered"
 )]
+#[case::forbidden_secret(
+    PUBLIC,
+    SECRET,
+    (2..3, refusal(403, 50013)),
+    "DELETE POST POST",
+    "gone",
+    FALLBACK,
+    "fell_back"
+)]
 #[case::empty_secret(PUBLIC, EMPTY_SECRET, FINE, "DELETE POST POST", "gone", FALLBACK, "fell_back")]
 // The fallback.
 #[case::fallback(PUBLIC, Ending::Failure, FINE, "GET PATCH", FALLBACK, "", "fell_back")]
 #[case::fallback_in_private(PRIVATE, Ending::Failure, FINE, "GET PATCH", FALLBACK, "", "fell_back")]
+// Not without another look.
+#[case::fallback_in_trouble(
+    PUBLIC,
+    Ending::Failure,
+    (2..3, Fault::Status(503)),
+    "GET PATCH GET PATCH",
+    FALLBACK,
+    "",
+    "fell_back"
+)]
+#[case::fallback_that_arrived(
+    PUBLIC,
+    Ending::Failure,
+    (2..3, Fault::ResetAfter),
+    "GET PATCH GET",
+    FALLBACK,
+    "",
+    "fell_back"
+)]
 #[case::fallback_beside(Deferral::Update, Ending::Failure, FINE, "POST", "Pick one:", FALLBACK, "fell_back")]
 #[case::unreadable(PUBLIC, Ending::Failure, always(Fault::Status(200)), "GET", "…", "", "kept")]
 #[case::unreadable_own(
@@ -172,20 +230,32 @@ async fn every_trouble_has_its_end(
     assert_eq!(courier.api.calls().len(), calls);
 }
 
-/// While a handler is at its work, it may have written by itself.
+/// On disk, where it is safe, but not always to be had.
+#[rstest]
+#[case::for_a_while(Duration::from_secs(40), "hello", "answered")]
+#[case::for_good(Duration::from_secs(800), FALLBACK, "fell_back")]
 #[tokio::test(start_paused = true)]
-async fn what_a_handler_wrote_is_not_overwritten() {
+async fn an_answer_that_cannot_be_read_is_tried_again(
+    #[case] time: Duration,
+    #[case] seen: &str,
+    #[case] result: &str,
+) {
+    let folder = tempfile::tempdir().unwrap();
     let courier = Courier::with(script(FINE)).await;
-    courier.defer(1, PUBLIC, Ending::Own(Duration::from_secs(30)));
-    courier.defer(2, PUBLIC, Ending::Own(Duration::from_secs(30)));
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    let url = format!("{}/webhooks/7/{}/messages/@original", courier.api.url(), token(1));
-    let client = reqwest::Client::builder().no_proxy().user_agent("DiscordBot (bot, 1)").build().unwrap();
-    let edit = client.patch(url).header("content-type", "application/json").body(r#"{"content":"mine"}"#);
-    assert_eq!(edit.send().await.unwrap().status(), 200);
-    let (mine, none) = (courier.end_of(1).await, courier.end_of(2).await);
-    assert_eq!((&*mine.original.unwrap().content, &*none.original.unwrap().content), ("mine", FALLBACK));
-    assert_eq!((courier.ended("kept"), courier.ended("fell_back")), (1.0, 1.0));
+    courier.outbox.keep_in(folder.path().to_owned());
+    courier.defer_large(1, 300_000);
+    courier.until_stored().await;
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let body = names.into_iter().find(|path| path.extension().is_some_and(|end| end == "body")).unwrap();
+    let aside = folder.path().join("aside");
+    fs::rename(&body, &aside).unwrap();
+    // It leads nowhere.
+    std::os::unix::fs::symlink(&body, &body).unwrap();
+    tokio::time::sleep(time).await;
+    let calls = courier.calls(1).len();
+    fs::rename(&aside, &body).unwrap();
+    assert_eq!(courier.end_of(1).await.original.unwrap().content, seen);
+    assert_eq!((calls, courier.ended(result)), (if result == "answered" { 0 } else { 2 }, 1.0));
 }
 
 #[tokio::test(start_paused = true)]

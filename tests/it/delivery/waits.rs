@@ -77,30 +77,53 @@ async fn a_rate_limit_of_one_holds_back_that_one(#[case] fault: Fault, #[case] m
     assert!(courier.times(2)[0] < SECOND / 2, "{:?}", courier.times(2));
 }
 
-/// Of all interactions, for as long as it takes, whoever met it.
+/// Of all interactions, for as long as it takes, whoever met it; so many have to.
 #[rstest]
-#[case::global(limited(7.25, Scope::Global, Told::Json), 7.25)]
-#[case::in_headers(limited(7.25, Scope::Global, Told::HeaderOnly), 8.0)]
-#[case::a_page(limited(1.0, Scope::User, Told::NotJson), 60.0)]
-#[case::forbidden_by_a_page(Fault::Status(403), 60.0)]
+#[case::global(limited(7.25, Scope::Global, Told::Json), 1, 7.25)]
+#[case::in_headers(limited(7.25, Scope::Global, Told::HeaderOnly), 1, 8.0)]
+#[case::a_page(limited(1.0, Scope::User, Told::NotJson), 2, 60.0)]
+#[case::forbidden_by_a_page(Fault::Status(403), 2, 60.0)]
 #[tokio::test(start_paused = true)]
-async fn what_holds_for_all_holds_all_back(#[case] fault: Fault, #[case] seconds: f64) {
-    let faults = move |call: &Call| (call.nth_in_all == 1).then_some(fault);
+async fn what_holds_for_all_holds_all_back(#[case] fault: Fault, #[case] met: u64, #[case] seconds: f64) {
+    let met_by = usize::try_from(met).unwrap();
+    let faults = move |call: &Call| (call.nth_in_all <= met_by).then_some(fault);
     let courier = Courier::with(Script::default().faults(faults)).await;
-    courier.defer_hello(1);
-    courier.api.until(|api| api.count(|call| call.status.is_some()) == 1).await;
-    let closed = courier.api.calls()[0].at;
-    (2..=200).for_each(|id| courier.defer_hello(id));
+    (1..=met).for_each(|id| courier.defer_hello(id));
+    courier.api.until(|api| api.count(|call| call.status.is_some()) == met_by).await;
+    let closed = courier.api.calls()[met_by - 1].at;
+    (met + 1..=200).for_each(|id| courier.defer_hello(id));
     courier.until_entries(0.0).await;
     let calls = courier.api.calls();
-    assert_eq!((calls.len(), courier.ended("answered")), (201, 200.0));
-    let wait = calls[1].at - closed;
+    assert_eq!((calls.len(), courier.ended("answered")), (200 + met_by, 200.0));
+    let wait = calls[met_by].at - closed;
     assert!(wait >= Duration::from_secs_f64(seconds), "{wait:?}");
-    assert!(
-        calls[200].at - closed < Duration::from_secs_f64(seconds) + SECOND,
-        "{:?}",
-        calls[200].at - closed
-    );
+    let last = calls[199 + met_by].at - closed;
+    assert!(last < Duration::from_secs_f64(seconds) + SECOND, "{last:?}");
+}
+
+/// What one alone meets can be its own fault.
+#[rstest]
+#[case::a_page(limited(1.0, Scope::User, Told::NotJson))]
+#[case::forbidden_by_a_page(Fault::Status(403))]
+#[tokio::test(start_paused = true)]
+async fn a_block_of_one_holds_back_that_one(#[case] fault: Fault) {
+    let faults = move |call: &Call| (call.token() == "hush-1-hush").then_some(fault);
+    let courier = Courier::with(Script::default().faults(faults)).await;
+    courier.defer_hello(1);
+    for round in 0..100 {
+        courier
+            .api
+            .until(|api| api.count(|call| call.token() == "hush-1-hush" && call.status.is_some()) > 0)
+            .await;
+        courier.defer_hello(2 + round);
+        tokio::time::sleep(SECOND * 7).await;
+        assert!(courier.times(2 + round)[0] < SECOND / 2, "{:?}", courier.times(2 + round));
+    }
+    courier.until_entries(0.0).await;
+    assert_eq!((courier.ended("expired"), courier.ended("answered")), (1.0, 100.0));
+    let times = courier.times(1);
+    let waits: Vec<_> = times.windows(2).map(|two| (two[1] - two[0]).as_secs()).collect();
+    assert_eq!(waits, [60, 120, 240, 240]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,6 +209,20 @@ async fn nothing_is_sent_after_the_token_s_end(#[case] fault: Fault) {
     courier.until_entries(0.0).await;
     assert_eq!(courier.ended("expired"), 2.0);
     assert_eq!((courier.api.calls().len(), courier.api.count(|call| call.is_after_expiry)), (2, 0));
+}
+
+/// A machine that slept sees it by the time of day alone.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_after_a_suspend_past_the_token_s_end() {
+    let courier = Courier::with(script(always(Fault::Status(500)))).await;
+    courier.defer_hello(1);
+    courier.api.until(|api| api.count(|call| call.status.is_some()) == 1).await;
+    courier.clock.step(15 * 60 - 5);
+    courier.until_entries(0.0).await;
+    assert_eq!((courier.ended("expired"), courier.api.calls().len()), (1.0, 1));
+    // One that came later is not concerned.
+    courier.defer(2, PUBLIC, HELLO);
+    courier.api.until(|api| api.count(|_| true) == 2).await;
 }
 
 /// A request that is under way at the end is broken off.

@@ -12,7 +12,7 @@ use shardless::discord::Token;
 use shardless::discord::deferral::Deferral;
 use shardless::discord::late::{Message, Way};
 use shardless::metrics::Metrics;
-use shardless::outbox::{Deferred, Outbox};
+use shardless::outbox::{Deferred, Health, Outbox, Ticket};
 use shardless::rehearsal::rest::{Api, Script, View};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -80,21 +80,8 @@ impl Courier {
         );
         let callback = deferral.callback();
         assert!(self.api.answered(interaction.as_bytes(), callback.as_ref()));
-        let now = self.clock.now();
         let give_up = if let Ending::Own(time) = ending { time } else { Duration::from_secs(870) };
-        let deferred = Deferred {
-            app: "mybot".into(),
-            id,
-            application: 7,
-            token: Token::new(&token).unwrap(),
-            deferral,
-            route: None,
-            arrived: self.clock.unix_time(),
-            give_up: now + give_up,
-            expires: Deferred::expiry(now),
-            fallback: FALLBACK.into(),
-        };
-        let mut ticket = self.outbox.begin(deferred, Budget::new(1).try_one().unwrap());
+        let mut ticket = self.begin(id, deferral, give_up);
         ticket.defer();
         ticket.sent();
         let answer = |way, content_type: &str, body| {
@@ -108,9 +95,41 @@ impl Courier {
         }
     }
 
+    fn begin(&self, id: u64, deferral: Deferral, give_up: Duration) -> Ticket {
+        let now = self.clock.now();
+        let deferred = Deferred {
+            app: "mybot".into(),
+            id,
+            application: 7,
+            token: Token::new(&token(id)).unwrap(),
+            deferral,
+            route: None,
+            arrived: self.clock.unix_time(),
+            give_up: now + give_up,
+            expires: Deferred::expiry(now),
+            fallback: FALLBACK.into(),
+        };
+        self.outbox.begin(deferred, Budget::new(1).try_one().unwrap())
+    }
+
     /// A public deferral whose late answer is "hello".
     pub(crate) fn defer_hello(&self, id: u64) {
         self.defer(id, PUBLIC, Ending::Answer(Way::Edit, r#"{"content":"hello"}"#));
+    }
+
+    /// The same, with an answer of so many bytes that begins with "hello": most of it is what Discord overlooks.
+    pub(crate) fn defer_large(&self, id: u64, size: usize) {
+        let body = format!(r#"{{"content":"hello","padding":"{}"}}"#, "y".repeat(size));
+        self.defer(id, PUBLIC, Ending::Form("application/json", Bytes::from(body)));
+    }
+
+    /// A handler writes by itself.
+    pub(crate) async fn edit(&self, id: u64, content: &str) {
+        let url = format!("{}/webhooks/7/{}/messages/@original", self.api.url(), token(id));
+        let client = reqwest::Client::builder().no_proxy().user_agent("DiscordBot (bot, 1)").build().unwrap();
+        let edit = client.patch(url).header("content-type", "application/json");
+        let sent = edit.body(format!(r#"{{"content":"{content}"}}"#)).send().await.unwrap();
+        assert_eq!(sent.status(), 200);
     }
 
     /// Waits until so many deferred interactions are left.
@@ -148,6 +167,20 @@ impl Courier {
     /// How many deferred interactions ended so.
     pub(crate) fn ended(&self, result: &str) -> f64 {
         self.metric(&format!("shardless_late_answers_total{{app=\"mybot\",result=\"{result}\"}}"))
+    }
+
+    /// Waits until all that was said is on disk; meanwhile time stands still.
+    pub(crate) async fn until_stored(&self) {
+        let (outbox, here) = (self.outbox.clone(), tokio::runtime::Handle::current());
+        // Once it is on disk, so is what was said before.
+        let last = self.begin(0, PUBLIC, Duration::from_secs(870));
+        let until_stored = move || {
+            while outbox.health() != Health::Durable {
+                std::thread::yield_now();
+            }
+            assert!(here.block_on(last.committed()));
+        };
+        tokio::task::spawn_blocking(until_stored).await.unwrap();
     }
 
     /// Delivers no more.

@@ -201,20 +201,30 @@ impl Handler {
     }
 
     /// Hands the interaction to a replica. Only one that surely did not get it is followed by another.
-    pub async fn call(&self, forwarding: Forwarding) -> Called {
+    pub fn call(self: &Arc<Self>, forwarding: Forwarding) -> impl Future<Output = Called> + use<> {
         let mut headers = forwarding.headers();
         if let Some(secret) = &self.secret {
             headers.extend(secret.headers(&forwarding));
         }
         let Forwarding { body, deadline, given_up, .. } = forwarding;
         let body = Once::new(body.into_bytes());
-        let attempt = Attempt::new(headers, body.clone(), deadline);
+        let attempt = Attempt::new(headers, body, deadline);
+        let handler = Arc::clone(self);
+        async move { handler.attempt(attempt, given_up).await }
+    }
+
+    async fn attempt(&self, attempt: Attempt, given_up: GivenUp) -> Called {
+        let body = attempt.body.clone();
+        let mut attempt = Some(attempt);
         let mut tried = Vec::new();
         let mut last: Option<Called> = None;
         while last.is_none() || !given_up.is_set() {
             let Some((index, replica)) = self.choose(&tried) else { break };
             tried.push(index);
-            let called = replica.call(attempt.clone(), self.replicas.len() > 1).await;
+            // The last one gets it for good: while it is waited for, a copy would only take up memory.
+            let is_last = tried.len() == self.replicas.len();
+            let Some(attempt) = (if is_last { attempt.take() } else { attempt.clone() }) else { break };
+            let called = replica.call(attempt, self.replicas.len() > 1).await;
             let is_sent = !matches!(&called.result, Err(error) if error.sent == Sent::NotSent);
             if is_sent || body.is_taken() {
                 return called;

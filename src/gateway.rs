@@ -13,6 +13,7 @@ mod trace;
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +63,16 @@ pub struct Handled {
     pub receipt: Option<Receipt>,
 }
 
+/// What a request waits for.
+enum Begun {
+    /// For nothing.
+    Done(Reply),
+    /// For its call's answer.
+    First(Receipt),
+    /// For the answer of a call that another request began.
+    Again(Receipt, Box<Record>),
+}
+
 /// How a request came.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
@@ -106,31 +117,53 @@ impl Gateway {
     }
 
     /// Answers one request, whatever it is. A panic in here costs this request alone.
-    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, arrival: Arrival) -> Handled {
+    pub fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        arrival: Arrival,
+    ) -> impl Future<Output = Handled> + Send + use<> {
         let client = intake::client(request.headers(), arrival.peer);
         let path = request.uri().path().to_owned();
         let has_body = !request.body().is_end_stream();
-        let answer = AssertUnwindSafe(self.answer(request, arrival, client)).catch_unwind().await;
-        match answer.unwrap_or(Err(Refusal::Panicked)) {
-            Ok((reply, receipt)) => Handled { response: reply.to_response(), receipt },
-            Err(refusal) => {
-                self.note(&refusal, client, &path);
-                let mut response = refusal.to_response();
-                if refusal.ends_connection(has_body) {
-                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        // Most of what a request takes; it goes before the wait for the handler, which many may be in at once.
+        let beginning = Box::pin(Arc::clone(&self).begin(request, arrival, client));
+        async move {
+            let answer = AssertUnwindSafe(self.answer(beginning)).catch_unwind().await;
+            match answer.unwrap_or(Err(Refusal::Panicked)) {
+                Ok((reply, receipt)) => Handled { response: reply.to_response(), receipt },
+                Err(refusal) => {
+                    self.note(&refusal, client, &path);
+                    let mut response = refusal.to_response();
+                    if refusal.ends_connection(has_body) {
+                        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    Handled { response, receipt: None }
                 }
-                Handled { response, receipt: None }
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        beginning: Pin<Box<impl Future<Output = Result<Begun, Refusal>>>>,
+    ) -> Result<(Reply, Option<Receipt>), Refusal> {
+        match beginning.await? {
+            Begun::Done(reply) => Ok((reply, None)),
+            Begun::First(receipt) => Ok((receipt.reply().await, Some(receipt))),
+            Begun::Again(receipt, record) => {
+                let reply = receipt.reply().await;
+                Ok((self.conclude(&record, Outcome::Duplicate, reply, None), Some(receipt)))
             }
         }
     }
 
     /// The list of what happens, cheapest first; nothing is forwarded before the signature holds.
-    async fn answer(
-        self: &Arc<Self>,
+    async fn begin(
+        self: Arc<Self>,
         request: Request<Incoming>,
         arrival: Arrival,
         client: IpAddr,
-    ) -> Result<(Reply, Option<Receipt>), Refusal> {
+    ) -> Result<Begun, Refusal> {
         let snapshot = self.snapshot();
         let (head, body) = request.into_parts();
         framing::require_sound(&head)?;
@@ -151,24 +184,21 @@ impl Gateway {
         let mut record =
             Record::new(Arc::clone(&app.name), &interaction, trace.id(), client, arrival.first_byte);
         if interaction.kind == Kind::Ping {
-            return Ok((self.conclude(&record, Outcome::Pong, Reply::pong(), None), None));
+            return Ok(Begun::Done(self.conclude(&record, Outcome::Pong, Reply::pong(), None)));
         }
         let replay = snapshot.replay();
         let key = replay.enabled.then(|| InteractionKey::new(&app.public_key, interaction.id));
         let call = match self.admit(key, body.unix_seconds(), replay.window) {
             Admission::Spent => return Err(Refusal::Replayed),
-            Admission::Again(call) => {
-                let receipt = call.receipt();
-                let reply = call.reply().await;
-                return Ok((self.conclude(&record, Outcome::Duplicate, reply, None), Some(receipt)));
-            }
+            Admission::Again(call) => return Ok(Begun::Again(call.receipt(), Box::new(record))),
             Admission::First(call) => call,
         };
         let choice = app.choose(&interaction);
         record.route = choice.route;
         let (question, app) = (interaction.question(), Arc::clone(app));
         let answer_within = arrival.answer_within(choice.deadline.answer_within);
-        let job = call::Job { question, app, record, key, answer_within, deadline: choice.deadline };
+        let (deadline, credentials) = (choice.deadline, interaction.credentials());
+        let job = call::Job { question, app, record, key, answer_within, deadline, credentials };
         let receipt = call.receipt();
         match choice.target {
             Target::Reply(reply) => self.reply(&call, &job, reply),
@@ -181,7 +211,7 @@ impl Gateway {
                 self.start(&call, job, handler, forwarding)?;
             }
         }
-        Ok((call.reply().await, Some(receipt)))
+        Ok(Begun::First(receipt))
     }
 
     fn verify(&self, body: UnverifiedBody, app: &App) -> Result<VerifiedBody, Refusal> {

@@ -20,7 +20,7 @@ pub(super) struct Replica {
 /// What is sent to one replica, or to the next.
 #[derive(Clone)]
 pub(super) struct Attempt {
-    headers: HeaderMap,
+    headers: Arc<HeaderMap>,
     pub(super) body: Once,
     /// When Discord is to have an answer.
     deadline: Instant,
@@ -28,14 +28,15 @@ pub(super) struct Attempt {
 
 impl Attempt {
     pub(super) fn new(headers: HeaderMap, body: Once, deadline: Instant) -> Self {
-        Self { headers, body, deadline }
+        Self { headers: Arc::new(headers), body, deadline }
     }
 
     /// Its headers, as they are now: the time that is left is one of them.
-    pub(super) fn into_parts(mut self) -> (HeaderMap, Once) {
+    pub(super) fn into_parts(self) -> (HeaderMap, Once) {
         let left = self.deadline.saturating_duration_since(Instant::now()).as_millis();
-        self.headers.insert(DEADLINE_HEADER, HeaderValue::from(u64::try_from(left).unwrap_or(u64::MAX)));
-        (self.headers, self.body)
+        let mut headers = Arc::unwrap_or_clone(self.headers);
+        headers.insert(DEADLINE_HEADER, HeaderValue::from(u64::try_from(left).unwrap_or(u64::MAX)));
+        (headers, self.body)
     }
 }
 

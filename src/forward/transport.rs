@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Uri};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::connector::{Connector, Trust};
@@ -46,8 +46,12 @@ impl Transport {
 
     /// One request, once. The client sends it again by itself only where a reused connection turned out to be closed
     /// before a byte of it was written.
-    pub(super) async fn send(&self, attempt: Attempt) -> Result<Answer, CallError> {
-        let response = self.client.request(request(self.url.uri(), attempt)).await.map_err(|error| {
+    pub(super) fn send(&self, attempt: Attempt) -> impl Future<Output = Result<Answer, CallError>> {
+        self.answer(self.client.request(request(self.url.uri(), attempt)))
+    }
+
+    async fn answer(&self, sending: ResponseFuture) -> Result<Answer, CallError> {
+        let response = sending.await.map_err(|error| {
             let reason = innermost(&error);
             if error.is_connect() && reason.contains("certificate") {
                 CallError::not_sent(Cause::Trust(reason))

@@ -1,5 +1,6 @@
 //! One call: an interaction at its handler, with an outcome that is assigned once and has many waiters.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,9 +15,9 @@ use super::replay::InteractionKey;
 use super::{App, Deadline, Failure, Gateway, Refusal, Reply};
 use crate::activity::{Outcome, Record};
 use crate::budget::{Budget, Reservation};
-use crate::discord::TOKEN_LIFETIME;
 use crate::discord::callback::{self, Question};
 use crate::discord::interaction::Kind;
+use crate::discord::{TOKEN_LIFETIME, Token};
 use crate::forward::{Called, Forwarding, GivenUp, Handler};
 use crate::logging;
 use crate::metrics;
@@ -43,6 +44,11 @@ pub(super) struct Call {
 pub struct Receipt(Arc<Call>);
 
 impl Receipt {
+    /// The answer, as soon as there is one.
+    pub(super) async fn reply(&self) -> Reply {
+        self.0.reply().await
+    }
+
     /// The answer's end was handed to the connection.
     pub fn hand_over(self) {
         self.0.is_handed_over.store(true, Ordering::SeqCst);
@@ -84,8 +90,7 @@ impl Call {
         }
     }
 
-    /// The answer, as soon as there is one.
-    pub(super) async fn reply(&self) -> Reply {
+    async fn reply(&self) -> Reply {
         loop {
             let settled = self.settled.notified();
             if let Some(reply) = self.reply.get() {
@@ -114,6 +119,8 @@ pub(super) struct Job {
     pub(super) answer_within: Duration,
     /// What happens if that takes too long.
     pub(super) deadline: Arc<Deadline>,
+    /// What a late answer takes; absent where it came without.
+    pub(super) credentials: Option<(u64, Token)>,
 }
 
 /// Permission to be one of the calls not yet answered: the daemon's, the application's and the handler's.
@@ -138,15 +145,17 @@ impl Gateway {
             return Err(Refusal::InFlight);
         };
         self.metrics.calls_in_flight.inc();
-        let running = Running {
+        let running = Box::new(Running {
             gateway: Arc::clone(self),
             call: Arc::clone(call),
             job,
             forwarded: self.clock.now(),
             given_up: forwarding.given_up.clone(),
             _begun: self.begun.load_full().try_one(),
-        };
-        tokio::spawn(running.run(handler, forwarding, [ours, apps, handlers]));
+        });
+        let deadline = forwarding.deadline;
+        let calling = Box::pin(handler.call(forwarding));
+        tokio::spawn(running.run(handler, calling, deadline, [ours, apps, handlers]));
         Ok(())
     }
 
@@ -193,20 +202,22 @@ pub(super) struct Running {
 }
 
 impl Running {
-    async fn run(mut self, handler: Arc<Handler>, forwarding: Forwarding, permits: Permits) {
-        let deadline = forwarding.deadline;
-        let deferral = self.deferral().map(|deferral| (deferral, forwarding.body.bytes().clone()));
-        let calling = handler.call(forwarding);
-        tokio::pin!(calling);
+    async fn run(
+        mut self: Box<Self>,
+        handler: Arc<Handler>,
+        mut calling: Pin<Box<impl Future<Output = Called>>>,
+        deadline: Instant,
+        permits: Permits,
+    ) {
         let mut why_not_deferred = "";
-        if let Some((deferral, body)) = deferral {
+        if let Some(deferral) = self.deferral() {
             if let Ok(called) = tokio::time::timeout_at(Self::head_start(deadline), &mut calling).await {
                 return self.answered(called);
             }
-            match self.prepare(deferral, &body, &handler) {
+            match self.prepare(deferral, &handler) {
                 Ok(prepared) => {
-                    drop(body);
-                    return self.run_to_deadline(calling, deadline, prepared, permits).await;
+                    // In places of their own, here and below: most calls end before.
+                    return Box::pin(self.run_to_deadline(calling, deadline, prepared, permits)).await;
                 }
                 Err(why) => why_not_deferred = why,
             }
@@ -215,7 +226,7 @@ impl Running {
             Ok(called) => self.answered(called),
             Err(_) => {
                 self.late(why_not_deferred);
-                self.wait_on(calling, &handler, permits).await;
+                Box::pin(self.wait_on(calling, &handler, permits)).await;
             }
         }
     }

@@ -17,7 +17,6 @@ use crate::activity::Outcome;
 use crate::budget::{Budget, Reservation};
 use crate::config::OnSlow;
 use crate::discord::deferral::Deferral;
-use crate::discord::interaction::Interaction;
 use crate::discord::late::{Late, Mapped, Message, Note};
 use crate::forward::{Answer, Called, Handler};
 use crate::logging;
@@ -71,14 +70,11 @@ impl Running {
 
     /// Makes room for a deferral, and starts its record; or says why it cannot be.
     pub(super) fn prepare(
-        &self,
+        &mut self,
         deferral: Deferral,
-        body: &[u8],
         handler: &Handler,
     ) -> Result<Prepared, &'static str> {
-        let interaction = Interaction::parse(body).ok();
-        let (application, token) =
-            interaction.and_then(|interaction| interaction.credentials()).ok_or(NO_TOKEN)?;
+        let (application, token) = self.job.credentials.take().ok_or(NO_TOKEN)?;
         let rooms = [&self.gateway.bounds.deferred, &handler.deferred].map(Budget::try_one);
         let [Some(entrys), Some(room)] = rooms else { return Err(NO_ROOM) };
         let (record, app) = (&self.job.record, &self.job.app);
@@ -100,7 +96,7 @@ impl Running {
     /// Answers by what comes first, the handler or the deadline; never by both.
     pub(super) async fn run_to_deadline(
         &mut self,
-        mut calling: Pin<&mut impl Future<Output = Called>>,
+        mut calling: Pin<Box<impl Future<Output = Called>>>,
         deadline: Instant,
         prepared: Prepared,
         permits: Permits,

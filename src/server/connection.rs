@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -80,12 +81,25 @@ impl Connections {
                 _ = stream.set_nodelay(true);
                 match self.tls.acceptor() {
                     None => self.serve_http(stream, peer, phases, limits, stop).await,
-                    Some(tls) => match handshake(&tls, stream, limits.handshake_timeout).await {
-                        Ok(stream) => self.serve_http(stream, peer, phases, limits, stop).await,
-                        Err(fault) => self.note(fault, peer),
-                    },
+                    // Most of what a TLS session takes; other connections have no use for the room.
+                    Some(tls) => Box::pin(self.serve_tls(tls, stream, peer, phases, limits, stop)).await,
                 }
             }
+        }
+    }
+
+    async fn serve_tls(
+        &self,
+        tls: TlsAcceptor,
+        stream: TcpStream,
+        peer: IpAddr,
+        phases: Phases,
+        limits: Limits,
+        stop: watch::Receiver<bool>,
+    ) {
+        match handshake(&tls, stream, limits.handshake_timeout).await {
+            Ok(stream) => self.serve_http(stream, peer, phases, limits, stop).await,
+            Err(fault) => self.note(fault, peer),
         }
     }
 
@@ -148,22 +162,23 @@ impl Connections {
         logging::connection(&self.shared.flood, self.shared.clock.now(), &line);
     }
 
-    async fn answer(
+    fn answer(
         &self,
         request: Request<Incoming>,
         peer: IpAddr,
         phases: &Phases,
         stop: &watch::Receiver<bool>,
-    ) -> Result<Response<Handed>, Infallible> {
+    ) -> impl Future<Output = Result<Response<Handed>, Infallible>> {
         let (first_byte, has_waited) = phases.request_is_here();
         let arrival = Arrival { first_byte, peer, has_waited };
-        let Handled { mut response, receipt } =
-            Arc::clone(&self.shared.gateway).handle(request, arrival).await;
-        if *stop.borrow() {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        phases.answer_is_here(receipt);
-        Ok(response.map(|body| Handed { body, phases: phases.clone() }))
+        let handling = Arc::clone(&self.shared.gateway).handle(request, arrival);
+        handling.map(move |Handled { mut response, receipt }| {
+            if *stop.borrow() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            phases.answer_is_here(receipt);
+            Ok(response.map(|body| Handed { body, phases: phases.clone() }))
+        })
     }
 }
 

@@ -169,10 +169,11 @@ impl Stage {
         .await?;
 
         let ports = [first.address().port(), second.address().port()];
-        drop(first);
+        // What it may have read would not be sent to the other one.
+        first.stop().await;
         let roll = self.author.command("roll", &[]);
         self.show("with one of two handlers killed", &roll, |answer| flags(answer) == 0).await?;
-        drop(second);
+        second.stop().await;
         let ping = self.author.ping();
         self.show("with both killed", &ping, |_| true).await?;
         let lost = self.author.command("roll", &[]);

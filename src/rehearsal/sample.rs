@@ -56,6 +56,12 @@ impl Sample {
         format!("http://{}/interactions", self.address)
     }
 
+    /// Stops, and waits until its connections are closed.
+    pub async fn stop(mut self) {
+        self.serving.abort();
+        _ = (&mut self.serving).await;
+    }
+
     /// How many interactions it got.
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)

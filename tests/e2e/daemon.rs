@@ -2,6 +2,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -129,6 +130,9 @@ impl Daemon {
         command.arg("serve").arg("--config").arg(self.config());
         let log = self.folder.path().join("log");
         self.process = Some(Process::start("shardless", command, &log, self.upstream.port).await);
+        // It is bound after the port.
+        let socket = &self.upstream.socket;
+        process::until("the unix socket is bound", async || UnixStream::connect(socket).is_ok()).await;
     }
 
     /// Waits for a line in its log that holds all of `parts`.

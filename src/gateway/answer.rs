@@ -9,6 +9,7 @@ use crate::discord::answer::{self, AnswerError};
 use crate::discord::callback::Question;
 use crate::discord::deferral::Deferral;
 use crate::discord::late::{self, Mapped};
+use crate::discord::signature;
 use crate::forward::Answer;
 
 /// What an answer is good for.
@@ -29,7 +30,8 @@ pub(super) fn judge(answer: Answer, question: Question) -> Result<Judged, Failur
     let broken = checked.broken_limits;
     let refused = (!broken.is_empty()).then(|| format!("Discord will refuse it: {}", broken.join("; ")));
     let warning = refused.or_else(|| checked.doubt.map(|doubt| format!("Discord may not take it: {doubt}")));
-    let reply = Reply::callback(content_type.clone(), answer.body);
+    // What hyper hands out keeps the whole buffer of its connection, and answers are kept for a while.
+    let reply = Reply::callback(signature::copy(content_type), answer.body);
     Ok(Judged { outcome: Outcome::Answered, reply, warning })
 }
 
@@ -67,6 +69,8 @@ fn text(headers: &HeaderMap, name: HeaderName) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use rstest::rstest;
 
@@ -136,6 +140,23 @@ mod tests {
         let failure = judge(answer(status, &[(CONTENT_TYPE, content_type)], body), COMMAND).err().unwrap();
         assert!(failure.to_string().contains(words), "{failure}");
         assert_eq!(failure.status(), StatusCode::BAD_GATEWAY);
+    }
+
+    /// Answers are kept for duplicates, and what hyper hands out is a part of a large buffer.
+    #[test]
+    fn an_answer_keeps_nothing_of_the_connection_that_it_came_by() {
+        struct Buffer(#[expect(dead_code, reason = "it is counted")] Arc<()>);
+        impl AsRef<[u8]> for Buffer {
+            fn as_ref(&self) -> &[u8] {
+                b"application/json"
+            }
+        }
+        let buffer = Arc::new(());
+        let value = HeaderValue::from_maybe_shared(Bytes::from_owner(Buffer(Arc::clone(&buffer)))).unwrap();
+        let mut answer = answer(200, &[], r#"{"type":4}"#);
+        answer.headers.insert(CONTENT_TYPE, value);
+        let _kept = judge(answer, COMMAND).unwrap().reply;
+        assert_eq!(Arc::strong_count(&buffer), 1);
     }
 
     #[test]

@@ -1,4 +1,7 @@
-//! One record per interaction: what the log line and the metrics are made from.
+//! One record per interaction: what the log line, the metrics and the status page are made from.
+
+mod charts;
+mod feed;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,6 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::discord::interaction::{Interaction, Kind};
+pub use charts::{Charts, Column, LENGTHS, Point, Slot, Span};
+pub use feed::{Activity, Row, Step, Totals};
 
 /// Characters of a command's name or a `custom_id` that are kept; Discord's own limit is 100 a part.
 const NAME_CHARACTERS: usize = 120;
@@ -14,25 +19,37 @@ const NAME_CHARACTERS: usize = 120;
 /// What became of an interaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A PING got its PONG.
-    Pong,
     /// The handler's answer was relayed.
     Answered,
     /// The route's own reply was the answer.
     Replied,
     /// The handler said that it answers by itself, over Discord's REST API.
     HandlerAnswersItself,
-    /// The handler could not be reached, or its answer was of no use.
-    Failed,
-    /// The handler did not answer in time, and the user is told so, or nothing.
-    Late,
     /// The handler did not answer in time; its answer will follow.
     Deferred,
+    /// The handler did not answer in time, and the user is told so, or nothing.
+    Late,
+    /// The handler could not be reached, or its answer was of no use.
+    Failed,
     /// It came again, and got the first one's answer.
     Duplicate,
+    /// A PING got its PONG.
+    Pong,
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Answered,
+        Self::Replied,
+        Self::HandlerAnswersItself,
+        Self::Deferred,
+        Self::Late,
+        Self::Failed,
+        Self::Duplicate,
+        Self::Pong,
+    ];
+
     /// A word for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -67,6 +84,10 @@ pub struct Record {
     pub client: IpAddr,
     /// When its first byte came.
     pub received: Instant,
+    /// When its signature was found to hold.
+    pub verified: Instant,
+    /// When it was handed to its handler, if it was.
+    pub forwarded: Option<Instant>,
     /// The handler's replica that took it, if one did.
     pub replica: Option<Arc<str>>,
     /// From forwarding to the end of the handler's answer.
@@ -93,7 +114,7 @@ impl Record {
         interaction: &Interaction<'_>,
         trace: u128,
         client: IpAddr,
-        received: Instant,
+        [received, verified]: [Instant; 2],
     ) -> Self {
         let cut = |name: &str| name.chars().take(NAME_CHARACTERS).collect::<String>().into_boxed_str();
         Self {
@@ -105,6 +126,8 @@ impl Record {
             route: None,
             client,
             received,
+            verified,
+            forwarded: None,
             replica: None,
             handler_time: None,
         }

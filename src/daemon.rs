@@ -14,6 +14,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::Delivery;
@@ -118,6 +119,7 @@ impl Daemon {
     pub fn bind(config: Config, sockets: Sockets, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let Build { snapshot, tls } = Build::new(&config, None, &*clock)?.complete(&config, &*clock)?;
         let (metrics, flood) = (Arc::new(Metrics::default()), Arc::new(Flood::default()));
+        let activity = Activity::new(Arc::clone(&clock));
         let (outbox, dues) = Outbox::new(Arc::clone(&clock), Arc::clone(&metrics));
         let delivery = Delivery::new(
             &config.discord.api,
@@ -125,18 +127,21 @@ impl Daemon {
             dues,
             Arc::clone(&clock),
             Arc::clone(&metrics),
+            activity.clone(),
         );
         let gateway = Gateway::new(
             snapshot,
             outbox.clone(),
             Arc::clone(&clock),
             Arc::clone(&metrics),
+            activity.clone(),
             Arc::clone(&flood),
         );
         let shared = Shared {
             gateway: Arc::clone(&gateway),
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
+            activity: activity.clone(),
             flood,
         };
         let server = Server::bind(&config.listen, sockets, shared)?;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
+use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::config::ApiUrl;
 use crate::discord::deferral::Deferral;
@@ -42,9 +43,10 @@ impl Delivery {
         dues: Dues,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
+        activity: Activity,
     ) -> Self {
-        let rest = Rest::new(api, outbox.clone(), Arc::clone(&clock), Arc::clone(&metrics));
-        Self { courier: Arc::new(Courier { outbox, rest, clock, metrics }), dues }
+        let rest = Rest::new(api, outbox.clone(), Arc::clone(&clock), Arc::clone(&metrics), activity.clone());
+        Self { courier: Arc::new(Courier { outbox, rest, clock, metrics, activity }), dues }
     }
 
     /// Delivers, until it is dropped: then what is under way is left as it is.
@@ -69,6 +71,7 @@ struct Courier {
     rest: Rest,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    activity: Activity,
 }
 
 /// What became of something due.
@@ -199,6 +202,8 @@ impl Courier {
         let (is_trouble, text) = end.text();
         let (app, id, route) = (&*deferred.app, deferred.id, deferred.route.as_deref());
         logging::delivered(&Delivered { app, id, route, result, age, is_trouble, text: &text });
+        self.activity.delivered(result);
+        self.activity.over(app, id, text);
     }
 
     fn warn(&self, due: &Due, text: &str) {
@@ -207,6 +212,7 @@ impl Courier {
         let route = deferred.route.as_deref();
         let (app, id, result) = (&*deferred.app, deferred.id, "on_its_way");
         logging::delivered(&Delivered { app, id, route, result, age, is_trouble: true, text });
+        self.activity.later(app, id, text.to_owned());
     }
 }
 

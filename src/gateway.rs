@@ -20,12 +20,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
-use crate::activity::{End, Outcome, Record};
+use crate::activity::{Activity, End, Outcome, Record};
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::discord::interaction::{Interaction, Kind};
@@ -41,6 +41,11 @@ pub use reply::Reply;
 pub use snapshot::{App, Bounds, BuildError, Choice, Deadline, Snapshot, Target};
 use trace::Trace;
 
+/// Seconds that Discord waits for an answer.
+///
+/// Source: Discord's documentation, "Receiving and Responding to Interactions".
+const DISCORDS_DEADLINE: f64 = 3.0;
+
 /// Answers requests, each by the same path.
 pub struct Gateway {
     /// What the config says; a request takes it once.
@@ -52,6 +57,7 @@ pub struct Gateway {
     begun: ArcSwap<Budget>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    activity: Activity,
     flood: Arc<Flood>,
 }
 
@@ -97,11 +103,13 @@ impl Gateway {
         outbox: Outbox,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
+        activity: Activity,
         flood: Arc<Flood>,
     ) -> Arc<Self> {
+        activity.serve(snapshot.names());
         let (bounds, guard) = (snapshot.bounds().clone(), ReplayGuard::new(Arc::clone(&metrics)));
         let (snapshot, begun) = (ArcSwap::from_pointee(snapshot), ArcSwap::new(Budget::new(usize::MAX)));
-        Arc::new(Self { snapshot, bounds, guard, outbox, begun, clock, metrics, flood })
+        Arc::new(Self { snapshot, bounds, guard, outbox, begun, clock, metrics, activity, flood })
     }
 
     /// What is in force.
@@ -113,6 +121,7 @@ impl Gateway {
     /// begun end by the one that they began with.
     pub fn replace(&self, snapshot: Snapshot) {
         snapshot.take_effect();
+        self.activity.serve(snapshot.names());
         self.snapshot.store(Arc::new(snapshot));
     }
 
@@ -181,8 +190,8 @@ impl Gateway {
         let body = self.verify(body, app)?.kept_with(reservation);
         let interaction = Interaction::parse(body.bytes())?;
         let trace = Trace::of(&head.headers);
-        let mut record =
-            Record::new(Arc::clone(&app.name), &interaction, trace.id(), client, arrival.first_byte);
+        let times = [arrival.first_byte, self.clock.now()];
+        let mut record = Record::new(Arc::clone(&app.name), &interaction, trace.id(), client, times);
         if interaction.kind == Kind::Ping {
             return Ok(Begun::Done(self.conclude(&record, Outcome::Pong, Reply::pong(), None)));
         }
@@ -242,6 +251,7 @@ impl Gateway {
         let end = End { outcome, status: reply.status().as_u16(), elapsed, explanation };
         self.count(record, &end);
         logging::interaction(record, &end);
+        self.activity.answered(record, end);
         reply
     }
 
@@ -251,12 +261,15 @@ impl Gateway {
         let labels =
             metrics::Interaction { app: Arc::clone(&record.app), kind, outcome: end.outcome.as_str() };
         self.metrics.interactions.get_or_create(&labels).inc();
-        self.metrics.answer_seconds.get_or_create(&app).observe(end.elapsed.as_secs_f64());
+        let seconds = end.elapsed.as_secs_f64();
+        self.metrics.answer_seconds.get_or_create(&app).observe(seconds);
+        self.metrics.deadline_margin_seconds.get_or_create(&app).observe(DISCORDS_DEADLINE - seconds);
     }
 
     fn note(&self, refusal: &Refusal, client: IpAddr, path: &str) {
         let (status, reason) = (refusal.status().as_u16(), refusal.reason());
         self.metrics.refusals.get_or_create(&Reason { reason }).inc();
+        self.activity.refused(reason, refusal.status() == StatusCode::UNAUTHORIZED);
         let line = Refused { reason, status, client, path, text: &refusal.to_string() };
         logging::refusal(&self.flood, self.clock.now(), line);
     }

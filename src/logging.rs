@@ -160,7 +160,8 @@ mod tests {
         let body = br#"{"id":"42","type":3,"data":{"custom_id":"a\nb\u001b[31m"}}"#;
         let interaction = Interaction::parse(body).unwrap();
         let now = tokio::time::Instant::now();
-        let mut record = Record::new("mybot".into(), &interaction, 0xabc, Ipv4Addr::LOCALHOST.into(), now);
+        let mut record =
+            Record::new("mybot".into(), &interaction, 0xabc, Ipv4Addr::LOCALHOST.into(), [now; 2]);
         record.replica = Some("http://127.0.0.1:8080/".into());
         let end = End {
             outcome: Outcome::Failed,

@@ -16,6 +16,9 @@ use prometheus_client::registry::{Registry, Unit};
 const SECONDS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 2.2, 2.5, 3.0, 10.0];
 
+/// Bounds of the buckets of what is left of Discord's three seconds; the first one counts what came too late.
+const MARGIN_SECONDS: [f64; 10] = [0.0, 0.1, 0.2, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 2.9];
+
 /// Bounds of the buckets of late answers' times, in seconds, up to a token's end.
 const LATE_SECONDS: [f64; 10] = [2.5, 3.0, 4.0, 6.0, 10.0, 30.0, 60.0, 180.0, 600.0, 900.0];
 
@@ -76,7 +79,16 @@ impl EncodeLabelSet for LateAnswer {
     }
 }
 
-/// The label of [`Metrics::reloads`] and [`Metrics::discord_requests`].
+/// The labels of [`Metrics::discord_requests`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DiscordRequest {
+    /// The answer's HTTP status, as one of few words; `none` where there was no answer.
+    pub status: &'static str,
+    /// A word for what it meant.
+    pub outcome: &'static str,
+}
+
+/// The label of [`Metrics::reloads`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Outcome {
     /// A word for what became of it.
@@ -102,6 +114,8 @@ pub struct Metrics {
     pub refusals: Family<Reason, Counter>,
     /// From a request's first byte to its answer.
     pub answer_seconds: Family<App, Histogram, fn() -> Histogram>,
+    /// What was left of Discord's three seconds when the answer was there; less than nothing where it came too late.
+    pub deadline_margin_seconds: Family<App, Histogram, fn() -> Histogram>,
     /// From forwarding a request to the end of the handler's answer.
     pub handler_seconds: Family<App, Histogram, fn() -> Histogram>,
     /// Verifying one signature.
@@ -123,7 +137,7 @@ pub struct Metrics {
     /// From a deferred interaction's arrival to its end.
     pub late_answer_seconds: Family<App, Histogram, fn() -> Histogram>,
     /// Requests to Discord's REST API, by what came of them.
-    pub discord_requests: Family<Outcome, Counter>,
+    pub discord_requests: Family<DiscordRequest, Counter>,
     /// Deferred interactions that have not come to their end yet.
     pub outbox_entries: Gauge,
     /// Whether entries should be on disk, but the disk fails or is slow: 1 or 0.
@@ -142,6 +156,7 @@ impl Default for Metrics {
             interactions: Family::default(),
             refusals: Family::default(),
             answer_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            deadline_margin_seconds: Family::new_with_constructor(|| Histogram::new(MARGIN_SECONDS)),
             handler_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             verification_seconds: Histogram::new(VERIFICATION_SECONDS),
             calls_in_flight: Gauge::default(),
@@ -170,6 +185,13 @@ impl Metrics {
         registry.register("refusals", "Requests refused before forwarding", self.refusals.clone());
         let help = "First byte to answer";
         registry.register_with_unit("answer", help, Unit::Seconds, self.answer_seconds.clone());
+        let help = "What was left of Discord's 3 s";
+        registry.register_with_unit(
+            "deadline_margin",
+            help,
+            Unit::Seconds,
+            self.deadline_margin_seconds.clone(),
+        );
         let help = "Forwarding to the end of the handler's answer";
         registry.register_with_unit("handler", help, Unit::Seconds, self.handler_seconds.clone());
         let help = "Verifying one signature";

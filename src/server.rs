@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tracing::{info, warn};
 
+use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::config::Listen;
 use crate::gateway::Gateway;
@@ -105,6 +106,8 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What the status page shows.
+    pub activity: Activity,
     /// Holds lines back that strangers cause.
     pub flood: Arc<Flood>,
 }

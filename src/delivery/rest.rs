@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, header};
+use http::{Method, StatusCode, header};
 use reqwest::redirect::Policy;
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::gate::{Block, Gate};
 use super::waits::Waits;
+use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::config::ApiUrl;
 use crate::discord::rest::{self as protocol, Refusal, Verdict};
@@ -49,6 +50,7 @@ pub(super) struct Rest {
     in_vain: AtomicU32,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    activity: Activity,
 }
 
 /// A request for one interaction.
@@ -92,6 +94,8 @@ pub(super) enum Ended {
 
 /// One answer.
 struct Answer {
+    /// `None` where there was no answer at all.
+    status: Option<StatusCode>,
     verdict: Verdict,
     body: Bytes,
 }
@@ -118,7 +122,13 @@ impl From<reqwest::Error> for NoAnswer {
 }
 
 impl Rest {
-    pub(super) fn new(api: &ApiUrl, outbox: Outbox, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        api: &ApiUrl,
+        outbox: Outbox,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        activity: Activity,
+    ) -> Self {
         Self {
             api: api.to_string(),
             client: OnceLock::new(),
@@ -128,6 +138,7 @@ impl Rest {
             in_vain: AtomicU32::new(0),
             clock,
             metrics,
+            activity,
         }
     }
 
@@ -201,18 +212,20 @@ impl Rest {
         }
         // In a place of its own: those who wait for their turn have none.
         let exchange = Box::pin(self.exchange(due, call));
-        let answer = match tokio::time::timeout(time_left, exchange).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(NoAnswer::Unreadable(error))) => return Err(Ended::Unreadable(error)),
+        match tokio::time::timeout(time_left, exchange).await {
+            Ok(Ok(answer)) => {
+                self.note(due, &answer, "it answers that it is in trouble");
+                Ok(answer)
+            }
+            Ok(Err(NoAnswer::Unreadable(error))) => Err(Ended::Unreadable(error)),
             Ok(Err(NoAnswer::Broken(why))) => {
                 debug!(app = &*due.deferred.app, id = due.deferred.id, "no answer from Discord: {why}");
-                self.note("no_answer", Verdict::Unavailable, &why);
-                return Ok(Answer { verdict: Verdict::Unavailable, body: Bytes::new() });
+                let answer = Answer { status: None, verdict: Verdict::Unavailable, body: Bytes::new() };
+                self.note(due, &answer, &why);
+                Ok(answer)
             }
-            Err(_) => return Err(Ended::Expired),
-        };
-        self.note(answer.verdict.as_str(), answer.verdict, "it answers that it is in trouble");
-        Ok(answer)
+            Err(_) => Err(Ended::Expired),
+        }
     }
 
     /// One request and its answer.
@@ -245,7 +258,7 @@ impl Rest {
         if !matches!(verdict, Verdict::Blocked { .. }) {
             self.gate.reached();
         }
-        Ok(Answer { verdict, body })
+        Ok(Answer { status: Some(status), verdict, body })
     }
 
     async fn with_body(
@@ -304,9 +317,14 @@ impl Rest {
     }
 
     /// Counts a try, and says once where it is one of many in vain.
-    fn note(&self, outcome: &'static str, verdict: Verdict, why: &str) {
-        self.metrics.discord_requests.get_or_create(&metrics::Outcome { outcome }).inc();
-        if verdict != Verdict::Unavailable {
+    fn note(&self, due: &Due, answer: &Answer, why: &str) {
+        let (status, outcome) = (status_word(answer.status), answer.verdict.as_str());
+        self.metrics.discord_requests.get_or_create(&metrics::DiscordRequest { status, outcome }).inc();
+        self.activity.requested(status);
+        if answer.verdict != Verdict::Done {
+            self.activity.later(&due.deferred.app, due.deferred.id, answer.verdict.to_string());
+        }
+        if answer.verdict != Verdict::Unavailable {
             if self.in_vain.swap(0, Ordering::Relaxed) >= OUTAGE {
                 info!("Discord's API is reached again");
             }
@@ -331,6 +349,22 @@ impl Rest {
         let age = self.clock.unix_time().saturating_sub(due.deferred.arrived);
         let life = Deferred::expiry(now).saturating_duration_since(now);
         left.min(life.saturating_sub(age))
+    }
+}
+
+/// One of few words, whatever comes: for metrics.
+fn status_word(status: Option<StatusCode>) -> &'static str {
+    match status.map(|status| status.as_u16()) {
+        None => "none",
+        Some(200) => "200",
+        Some(204) => "204",
+        Some(400) => "400",
+        Some(401) => "401",
+        Some(403) => "403",
+        Some(404) => "404",
+        Some(429) => "429",
+        Some(500..=599) => "5xx",
+        Some(_) => "other",
     }
 }
 

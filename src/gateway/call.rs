@@ -1,5 +1,6 @@
 //! One call: an interaction at its handler, with an outcome that is assigned once and has many waiters.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -131,7 +132,7 @@ impl Gateway {
     pub(super) fn start(
         self: &Arc<Self>,
         call: &Arc<Call>,
-        job: Job,
+        mut job: Job,
         handler: Arc<Handler>,
         forwarding: Forwarding,
     ) -> Result<(), Refusal> {
@@ -145,11 +146,13 @@ impl Gateway {
             return Err(Refusal::InFlight);
         };
         self.metrics.calls_in_flight.inc();
+        let forwarded = self.clock.now();
+        job.record.forwarded = Some(forwarded);
         let running = Box::new(Running {
             gateway: Arc::clone(self),
             call: Arc::clone(call),
             job,
-            forwarded: self.clock.now(),
+            forwarded,
             given_up: forwarding.given_up.clone(),
             _begun: self.begun.load_full().try_one(),
         });
@@ -261,12 +264,9 @@ impl Running {
     async fn wait_on(&mut self, calling: impl Future<Output = Called>, handler: &Handler, permits: Permits) {
         let deferred = [&self.gateway.bounds.deferred, &handler.deferred].map(Budget::try_one);
         let [Some(_ours), Some(_handlers)] = deferred else {
-            logging::ended_in_vain(
-                &self.job.record,
-                self.elapsed(),
+            return self.ended_in_vain(
                 "given up at once, too many are late (limits.deferred, or the handler's max_deferred)",
             );
-            return;
         };
         drop(permits);
         let token_left = TOKEN_LIFETIME.saturating_sub(self.elapsed());
@@ -280,7 +280,17 @@ impl Running {
             }
             Err(_) => "given up, the interaction's token has expired".to_owned(),
         };
-        logging::ended_in_vain(&self.job.record, self.elapsed(), &what);
+        self.ended_in_vain(&what);
+    }
+
+    fn ended_in_vain(&self, what: &str) {
+        logging::ended_in_vain(&self.job.record, self.elapsed(), what);
+        self.later(format!("handler ended too late for Discord: {what}"));
+    }
+
+    /// For the status page: something happened after Discord was answered.
+    pub(super) fn later(&self, what: impl Into<Cow<'static, str>>) {
+        self.gateway.activity.later(&self.job.record.app, self.job.record.id, what);
     }
 
     pub(super) fn note_end_of_handler(&mut self, called: &Called) {

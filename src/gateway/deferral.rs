@@ -115,6 +115,7 @@ impl Running {
         let (gateway, key) = (self.gateway.clone(), self.job.key);
         let handing_over = async {
             if call.is_handed_over().await {
+                gateway.activity.later(&record.app, record.id, "deferral handed over to Discord");
                 return ticket.sent();
             }
             // Discord knows of nothing that could follow.
@@ -124,6 +125,7 @@ impl Running {
                 gateway.guard.spend(key);
             }
             logging::unsent(&record);
+            gateway.activity.over(&record.app, record.id, "the deferral reached nobody: nothing follows it");
         };
         let give_up = Instant::now() + self.job.app.give_up_after.saturating_sub(self.elapsed());
         let ending = async {
@@ -155,8 +157,13 @@ impl Running {
         match judged {
             Ok(Late::Deliver(message)) => ticket.answered(message),
             Ok(Late::EditsItself) => ticket.edits_itself(),
-            Ok(Late::IsSaid) => ticket.withdraw(),
+            Ok(Late::IsSaid) => {
+                ticket.withdraw();
+                let record = &self.job.record;
+                self.gateway.activity.over(&record.app, record.id, "nothing to deliver");
+            }
             Err(failure) => {
+                self.later(format!("handler failed: {failure}"));
                 logging::late_failure(&self.job.record, self.elapsed(), &failure.to_string());
                 ticket.failed();
             }
@@ -167,6 +174,7 @@ impl Running {
     fn judge_late(&self, answer: &Answer, deferral: Deferral) -> Result<Late, Failure> {
         let Some(mapped) = answer::judge_late(answer, deferral, self.job.question)? else {
             logging::late(&self.job.record, self.elapsed(), "handler answers by itself");
+            self.later("handler answers by itself");
             return Ok(Late::EditsItself);
         };
         let Mapped { late, note, checked } = mapped;
@@ -175,8 +183,14 @@ impl Running {
         let broken = (!checked.broken_limits.is_empty())
             .then(|| format!("Discord will refuse it: {}", checked.broken_limits.join("; ")));
         match broken.or_else(|| note.filter(is_new).map(|note| note.to_string())) {
-            None => logging::late(&self.job.record, self.elapsed(), "handler answered late"),
-            Some(note) => logging::late_warning(&self.job.record, self.elapsed(), &note),
+            None => {
+                logging::late(&self.job.record, self.elapsed(), "handler answered late");
+                self.later("handler answered late");
+            }
+            Some(note) => {
+                logging::late_warning(&self.job.record, self.elapsed(), &note);
+                self.later(format!("handler answered late, but {note}"));
+            }
         }
         match late {
             Late::Deliver(message) => self.held(message).map(Late::Deliver),

@@ -177,6 +177,11 @@ impl Snapshot {
         apps
     }
 
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.apps.values().map(|app| &app.name)
+    }
+
     fn named(&self, name: &str) -> Option<&App> {
         self.apps.values().find(|app| *app.name == *name).map(Arc::as_ref)
     }

@@ -157,6 +157,7 @@ impl Connections {
     fn note(&self, fault: Fault, peer: IpAddr) {
         let reason = fault.reason();
         self.shared.metrics.connection_faults.get_or_create(&Reason { reason }).inc();
+        self.shared.activity.connection_ended(reason);
         let (level, text) = fault.text();
         let line = Ended { level, reason, peer, text: &text };
         logging::connection(&self.shared.flood, self.shared.clock.now(), &line);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use shardless::activity::Activity;
 use shardless::budget::Budget;
 use shardless::clock::Clock;
 use shardless::delivery::Delivery;
@@ -67,7 +68,14 @@ impl Courier {
         let (outbox, dues) = Outbox::new(Arc::<TestClock>::clone(&clock), Arc::clone(&metrics));
         let deliverys_clock = deliverys_clock.unwrap_or_else(|| Arc::<TestClock>::clone(&clock));
         let url = url.parse().unwrap();
-        let delivery = Delivery::new(&url, outbox.clone(), dues, deliverys_clock, Arc::clone(&metrics));
+        let delivery = Delivery::new(
+            &url,
+            outbox.clone(),
+            dues,
+            deliverys_clock,
+            Arc::clone(&metrics),
+            Activity::default(),
+        );
         let running = tokio::spawn(delivery.run());
         Self { api, outbox, clock, metrics, running }
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::discord::interaction::{Interaction, Kind};
 pub use charts::{Charts, Column, LENGTHS, Point, Slot, Span};
-pub use feed::{Activity, Row, Step, Totals};
+pub use feed::{Activity, Row, Step, Totals, View};
 
 /// Characters of a command's name or a `custom_id` that are kept; Discord's own limit is 100 a part.
 const NAME_CHARACTERS: usize = 120;
@@ -88,10 +88,23 @@ pub struct Record {
     pub verified: Instant,
     /// When it was handed to its handler, if it was.
     pub forwarded: Option<Instant>,
+    /// Replicas that were tried before that, in their order.
+    pub tried: Vec<Tried>,
     /// The handler's replica that took it, if one did.
     pub replica: Option<Arc<str>>,
     /// From forwarding to the end of the handler's answer.
     pub handler_time: Option<Duration>,
+}
+
+/// An attempt that failed, and that another one followed.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// The replica that surely did not get the request.
+    pub replica: Arc<str>,
+    /// When the attempt ended.
+    pub at: Instant,
+    /// What went wrong, in at most 200 characters.
+    pub why: String,
 }
 
 /// How an interaction ended.
@@ -128,6 +141,7 @@ impl Record {
             received,
             verified,
             forwarded: None,
+            tried: Vec::new(),
             replica: None,
             handler_time: None,
         }

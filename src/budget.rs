@@ -35,6 +35,11 @@ impl Budget {
         self.given_back.notify_waiters();
     }
 
+    /// Units that there are in all.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::SeqCst)
+    }
+
     /// Units that are taken now.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::SeqCst)

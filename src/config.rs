@@ -7,8 +7,10 @@
 //! assert!(errors.contains("did you mean `port`?"));
 //! ```
 
+mod admin;
 mod error;
 mod file;
+mod log;
 mod reader;
 mod route;
 mod value;
@@ -20,7 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::ConfigError;
-pub use value::{Address, ApiUrl, EndpointPath, HandlerUrl, HandlerUrls, LogFormat, OnSlow};
+pub use log::{Log, LogFormat, LogPart};
+pub use value::{Address, ApiUrl, EndpointPath, HandlerUrl, HandlerUrls, OnSlow};
 
 use crate::discord::interaction::Kind;
 use crate::discord::signature::PublicKey;
@@ -33,6 +36,8 @@ pub const DEFAULT_PATH: &str = "/etc/shardless/config.toml";
 pub struct Config {
     /// Where to listen.
     pub listen: Listen,
+    /// The admin listener, for the operator; absent: none.
+    pub admin: Option<Admin>,
     /// TLS on the port; absent for plain HTTP.
     pub tls: Option<Tls>,
     /// Where the daemon keeps what must outlive it.
@@ -58,6 +63,15 @@ pub struct Listen {
     pub port: u16,
     /// A unix socket besides.
     pub unix_socket: Option<PathBuf>,
+}
+
+/// `[admin]`: for the operator, who comes from this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where to listen; no unix socket.
+    pub listen: Listen,
+    /// Connections open at once.
+    pub connections: usize,
 }
 
 /// `[tls]`: where the certificate comes from.
@@ -143,15 +157,6 @@ pub struct Replay {
 pub struct Discord {
     /// Its REST API.
     pub api: ApiUrl,
-}
-
-/// `[log]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// How a line looks; absent: as fits where it goes.
-    pub format: Option<LogFormat>,
-    /// What is worth a line.
-    pub level: tracing::Level,
 }
 
 /// `[apps.NAME]`: one Discord application.

@@ -15,16 +15,19 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::activity::Activity;
+use crate::admin::{Admin, AdminError, Certificate, Phase, Situation, Sources};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::discord::signature;
 use crate::gateway::{self, Gateway, Snapshot};
+use crate::listener::BindError;
 use crate::logging::{Flood, LogLevel};
 use crate::metrics::Metrics;
 use crate::outbox::{Health, Outbox};
+use crate::pulse::Pulse;
 use crate::server::tls::{ServerTls, TlsError};
-use crate::server::{BindError, Pulse, Server, Shared};
+use crate::server::{Server, Shared};
 use crate::systemd::Sockets;
 pub use reload::Reload;
 use state::StateLock;
@@ -82,6 +85,8 @@ pub struct Daemon {
     config: Config,
     gateway: Arc<Gateway>,
     server: Server,
+    admin: Option<Admin>,
+    situation: Arc<Situation>,
     outbox: Outbox,
     delivery: Delivery,
     clock: Arc<dyn Clock>,
@@ -98,6 +103,8 @@ pub enum StartError {
     Build(#[from] BuildError),
     /// An address cannot be listened on.
     Bind(#[from] BindError),
+    /// The admin listener cannot be had.
+    Admin(#[from] AdminError),
     /// The system does not tell what was bound.
     Io(#[from] io::Error),
 }
@@ -116,10 +123,11 @@ impl Daemon {
     /// # Errors
     ///
     /// [`StartError`], in words for the operator.
-    pub fn bind(config: Config, sockets: Sockets, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+    pub fn bind(config: Config, mut sockets: Sockets, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let Build { snapshot, tls } = Build::new(&config, None, &*clock)?.complete(&config, &*clock)?;
         let (metrics, flood) = (Arc::new(Metrics::default()), Arc::new(Flood::default()));
-        let activity = Activity::new(Arc::clone(&clock));
+        // What nobody can see is not remembered.
+        let activity = config.admin.as_ref().map(|_| Activity::new(Arc::clone(&clock))).unwrap_or_default();
         let (outbox, dues) = Outbox::new(Arc::clone(&clock), Arc::clone(&metrics));
         let delivery = Delivery::new(
             &config.discord.api,
@@ -128,6 +136,7 @@ impl Daemon {
             Arc::clone(&clock),
             Arc::clone(&metrics),
             activity.clone(),
+            Arc::clone(&flood),
         );
         let gateway = Gateway::new(
             snapshot,
@@ -137,6 +146,7 @@ impl Daemon {
             activity.clone(),
             Arc::clone(&flood),
         );
+        let sockets_of_admin = sockets.part(|address| is_of_admin(&config, address));
         let shared = Shared {
             gateway: Arc::clone(&gateway),
             clock: Arc::clone(&clock),
@@ -146,17 +156,32 @@ impl Daemon {
         };
         let server = Server::bind(&config.listen, sockets, shared)?;
         server.tls().replace(tls.as_ref());
+        let situation = Situation::new(clock.unix_time(), server.names());
+        situation.serves_with(tls.as_ref().map(certificate));
+        let sources = Sources {
+            gateway: Arc::clone(&gateway),
+            outbox: outbox.clone(),
+            metrics: Arc::clone(&metrics),
+            activity,
+            clock: Arc::clone(&clock),
+            pulse: server.pulse(),
+            situation: Arc::clone(&situation),
+        };
+        let admin =
+            config.admin.as_ref().map(|admin| Admin::bind(admin, sockets_of_admin, sources)).transpose()?;
         let state = StateLock::take(&config.state_dir);
-        Ok(Self { config, gateway, server, outbox, delivery, clock, metrics, tls, state })
+        Ok(Self { config, gateway, server, admin, situation, outbox, delivery, clock, metrics, tls, state })
     }
 
     /// What reads the config `file` anew while the daemon runs.
     pub fn reload(&self, file: PathBuf, level: LogLevel) -> Reload {
+        self.situation.is_of_file(file.clone());
         Reload {
             file,
             started_with: self.config.clone(),
             gateway: Arc::clone(&self.gateway),
             tls: self.server.tls(),
+            situation: Arc::clone(&self.situation),
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
             level,
@@ -182,6 +207,11 @@ impl Daemon {
         self.server.addresses()
     }
 
+    /// Those of the admin listener.
+    pub fn admin_addresses(&self) -> &[SocketAddr] {
+        self.admin.as_ref().map(Admin::addresses).unwrap_or_default()
+    }
+
     /// What is counted.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
@@ -202,11 +232,20 @@ impl Daemon {
             }
         }
         announce_apps(&self.gateway.snapshot());
+        if let Some(address) = self.admin_addresses().first() {
+            info!("status page on http://{address}/");
+        }
     }
 
     /// Serves until `stop` is true, then finishes what is in flight: what is deferred too, as far as it can.
     pub async fn run(self, stop: watch::Receiver<bool>) {
-        let Self { gateway, server, outbox, delivery, mut state, .. } = self;
+        let Self { gateway, server, admin, situation, outbox, delivery, mut state, .. } = self;
+        let pulse = server.pulse();
+        let begun = async {
+            pulse.beat().await;
+            situation.enter(Phase::Serving);
+            std::future::pending::<()>().await;
+        };
         let tidying = async {
             loop {
                 tokio::time::sleep(TIDY_INTERVAL).await;
@@ -215,7 +254,8 @@ impl Daemon {
             }
         };
         tokio::select! {
-            () = serve(&gateway, server, &outbox, stop) => {}
+            () = serve(&gateway, server, &outbox, &situation, stop) => {}
+            () = begun => {}
             () = tidying => {}
             () = delivery.run() => {}
             () = state.hold(&outbox) => {}
@@ -223,14 +263,24 @@ impl Daemon {
         // Nobody delivers any more, and the folder is held until all that was said is in it.
         outbox.close().await;
         drop(state);
+        gateway.last_words();
+        // It tells of the stop until there is nothing more to tell.
+        drop(admin);
     }
 }
 
-async fn serve(gateway: &Gateway, server: Server, outbox: &Outbox, mut stop: watch::Receiver<bool>) {
+async fn serve(
+    gateway: &Gateway,
+    server: Server,
+    outbox: &Outbox,
+    situation: &Situation,
+    mut stop: watch::Receiver<bool>,
+) {
     let (close, closed) = watch::channel(false);
     let stopping = async {
         // Its sender may be gone: a stop too.
         _ = stop.wait_for(|stop| *stop).await;
+        situation.enter(Phase::Draining);
         // New interactions are still served, by this process: the next one takes over as soon as no handler is
         // waited for. Calls that have just begun may still be deferred.
         let patience = gateway.snapshot().limits().drain_timeout;
@@ -248,6 +298,18 @@ async fn serve(gateway: &Gateway, server: Server, outbox: &Outbox, mut stop: wat
         let next = if durable { "the next start goes on with them" } else { "those not on disk are lost" };
         warn!("stopping with late answers that are not delivered: {next}");
     }
+}
+
+/// Whether a socket with that address is for the admin listener.
+fn is_of_admin(config: &Config, address: SocketAddr) -> bool {
+    config.admin.as_ref().is_some_and(|admin| {
+        let is_its_own = admin.listen.addresses().contains(&address.ip());
+        address.port() == admin.listen.port && (is_its_own || admin.listen.port != config.listen.port)
+    })
+}
+
+fn certificate(tls: &ServerTls) -> Certificate {
+    Certificate { file: tls.certificate.clone(), expires: tls.expires }
 }
 
 fn announce_tls(tls: Option<&ServerTls>) {

@@ -20,7 +20,7 @@ use crate::config::ApiUrl;
 use crate::discord::deferral::Deferral;
 use crate::discord::late::{self, Way};
 use crate::discord::rest::{self as protocol, Reason, Refusal, Verdict};
-use crate::logging::{self, Delivered};
+use crate::logging::{self, Delivered, Flood};
 use crate::metrics::{self, Metrics};
 use crate::outbox::{Due, Dues, Outbox, Task};
 use rest::{Call, Ended, Message, Rest};
@@ -44,9 +44,12 @@ impl Delivery {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         activity: Activity,
+        flood: Arc<Flood>,
     ) -> Self {
-        let rest = Rest::new(api, outbox.clone(), Arc::clone(&clock), Arc::clone(&metrics), activity.clone());
-        Self { courier: Arc::new(Courier { outbox, rest, clock, metrics, activity }), dues }
+        let (its_clock, its_metrics) = (Arc::clone(&clock), Arc::clone(&metrics));
+        let rest =
+            Rest::new(api, outbox.clone(), its_clock, its_metrics, activity.clone(), Arc::clone(&flood));
+        Self { courier: Arc::new(Courier { outbox, rest, clock, metrics, activity, flood }), dues }
     }
 
     /// Delivers, until it is dropped: then what is under way is left as it is.
@@ -72,6 +75,7 @@ struct Courier {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     activity: Activity,
+    flood: Arc<Flood>,
 }
 
 /// What became of something due.
@@ -200,19 +204,22 @@ impl Courier {
         let app = metrics::App(Arc::clone(&deferred.app));
         self.metrics.late_answer_seconds.get_or_create(&app).observe(age.as_secs_f64());
         let (is_trouble, text) = end.text();
-        let (app, id, route) = (&*deferred.app, deferred.id, deferred.route.as_deref());
-        logging::delivered(&Delivered { app, id, route, result, age, is_trouble, text: &text });
+        self.say(due, age, result, is_trouble, &text);
         self.activity.delivered(result);
-        self.activity.over(app, id, text);
+        self.activity.over(&deferred.app, deferred.id, text);
     }
 
     fn warn(&self, due: &Due, text: &str) {
+        let age = self.clock.unix_time().saturating_sub(due.deferred.arrived);
+        self.say(due, age, "on_its_way", true, text);
+        self.activity.later(&due.deferred.app, due.deferred.id, text.to_owned());
+    }
+
+    fn say(&self, due: &Due, age: Duration, result: &'static str, is_trouble: bool, text: &str) {
         let deferred = &due.deferred;
-        let age = self.clock.unix_time().saturating_sub(deferred.arrived);
-        let route = deferred.route.as_deref();
-        let (app, id, result) = (&*deferred.app, deferred.id, "on_its_way");
-        logging::delivered(&Delivered { app, id, route, result, age, is_trouble: true, text });
-        self.activity.later(app, id, text.to_owned());
+        let (app, id, route) = (&deferred.app, deferred.id, deferred.route.as_deref());
+        let line = Delivered { app, id, route, result, age, is_trouble, text };
+        logging::delivered(&self.flood, self.clock.now(), &line);
     }
 }
 

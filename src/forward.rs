@@ -5,20 +5,25 @@ mod health;
 mod once;
 mod provenance;
 mod replica;
+mod status;
 mod transport;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use thiserror::Error;
 use tokio::time::Instant;
 
+use crate::activity::Tried;
 use crate::budget::Budget;
 use crate::config::{self, HandlerUrl};
 use crate::discord::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, VerifiedBody};
+use crate::logging::Flood;
 use connector::Trust;
 pub use connector::TrustError;
 use health::Health;
@@ -26,6 +31,8 @@ use once::Once;
 use provenance::Secret;
 pub use provenance::SecretError;
 use replica::{Attempt, Replica};
+use status::shortened;
+pub use status::{ReplicaState, ReplicaStatus};
 use transport::Transport;
 
 /// Tells a handler which application an interaction belongs to.
@@ -72,6 +79,8 @@ pub struct Forwarding {
     pub deadline: Instant,
     /// Whether somebody still wants the handler's.
     pub given_up: GivenUp,
+    /// For the lines of replicas.
+    pub flood: Arc<Flood>,
 }
 
 /// Tells a call that nobody wants its answer any more. What is under way goes on; nothing is begun.
@@ -116,6 +125,8 @@ pub struct Called {
     pub replica: Arc<str>,
     /// Its answer.
     pub result: Result<Answer, CallError>,
+    /// Those that were tried before it, in their order.
+    pub tried: Vec<Tried>,
 }
 
 /// A call without an answer.
@@ -172,10 +183,11 @@ impl Handler {
     /// [`HandlerError`] if it is reached over TLS and there is nothing to trust it by, or if its secret cannot be used.
     pub fn new(config: &config::Handler, budget: &Arc<Budget>) -> Result<Self, HandlerError> {
         let (trust, secret) = (Trust::of(config)?, Secret::of(config)?);
+        let has_others = !config.urls.others.is_empty();
         let replica = |url: &HandlerUrl| Replica {
             label: url.to_string().into(),
             transport: Transport::new(url.clone(), trust.as_ref(), &config.bounds, Arc::clone(budget)),
-            health: Health::default(),
+            health: Health::new(has_others),
         };
         Ok(Self {
             replicas: config.urls.iter().map(replica).collect(),
@@ -193,6 +205,24 @@ impl Handler {
         &self.config
     }
 
+    /// Its name in the config; without one, where it listens.
+    pub fn name(&self) -> Arc<str> {
+        let first = || self.replicas.first().map(|replica| Arc::clone(&replica.label));
+        self.config.name.clone().or_else(first).unwrap_or_default()
+    }
+
+    /// Its replicas as they are now, in the config's order.
+    pub fn replicas(&self) -> impl Iterator<Item = ReplicaStatus> + '_ {
+        let now = Instant::now();
+        self.replicas.iter().map(move |replica| replica.status(now))
+    }
+
+    /// Finds out which replicas listen, of those that nothing was learned of for so long: opens a connection to each,
+    /// all at once, and closes it again, within `connect_timeout`. Calls are handed out as if nobody had looked.
+    pub async fn look(&self, fresh: Duration) {
+        join_all(self.replicas.iter().map(|replica| replica.look(fresh))).await;
+    }
+
     /// Whether one made from the same config now would be the same, down to the certificates that it would trust and to
     /// the secret. Reads their files.
     pub fn is_up_to_date(&self) -> bool {
@@ -206,9 +236,9 @@ impl Handler {
         if let Some(secret) = &self.secret {
             headers.extend(secret.headers(&forwarding));
         }
-        let Forwarding { body, deadline, given_up, .. } = forwarding;
+        let Forwarding { body, deadline, given_up, flood, .. } = forwarding;
         let body = Once::new(body.into_bytes());
-        let attempt = Attempt::new(headers, body, deadline);
+        let attempt = Attempt::new(headers, body, deadline, flood);
         let handler = Arc::clone(self);
         async move { handler.attempt(attempt, given_up).await }
     }
@@ -217,24 +247,27 @@ impl Handler {
         let body = attempt.body.clone();
         let mut attempt = Some(attempt);
         let mut tried = Vec::new();
-        let mut last: Option<Called> = None;
+        let mut failed = Vec::new();
+        let mut last: Option<(Called, Instant)> = None;
         while last.is_none() || !given_up.is_set() {
             let Some((index, replica)) = self.choose(&tried) else { break };
             tried.push(index);
             // The last one gets it for good: while it is waited for, a copy would only take up memory.
             let is_last = tried.len() == self.replicas.len();
             let Some(attempt) = (if is_last { attempt.take() } else { attempt.clone() }) else { break };
-            let called = replica.call(attempt, self.replicas.len() > 1).await;
+            failed.extend(last.take().and_then(self::tried));
+            let called = replica.call(attempt).await;
             let is_sent = !matches!(&called.result, Err(error) if error.sent == Sent::NotSent);
             if is_sent || body.is_taken() {
-                return called;
+                return Called { tried: failed, ..called };
             }
-            last = Some(called);
+            last = Some((called, Instant::now()));
         }
-        last.unwrap_or_else(|| {
+        let called = last.map(|(called, _)| called).unwrap_or_else(|| {
             let cause = Cause::Connect("there is no replica".to_owned());
-            Called { replica: "".into(), result: Err(CallError::not_sent(cause)) }
-        })
+            Called { replica: "".into(), result: Err(CallError::not_sent(cause)), tried: Vec::new() }
+        });
+        Called { tried: failed, ..called }
     }
 
     /// Of two that are picked at random, the one with fewer calls in flight. Those that are left out are picked only
@@ -294,6 +327,11 @@ impl Forwarding {
         }
         headers
     }
+}
+
+fn tried((called, at): (Called, Instant)) -> Option<Tried> {
+    let error = called.result.err()?;
+    Some(Tried { replica: called.replica, at, why: shortened(&error.to_string()).to_owned() })
 }
 
 impl CallError {

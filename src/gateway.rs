@@ -216,7 +216,9 @@ impl Gateway {
                     unix_time: self.clock.unix_time(),
                     time_left: self.time_left(job.record.received, answer_within),
                 };
-                let forwarding = intake::forwarding(body, content_type, &head.headers, &job, trace, now);
+                let flood = Arc::clone(&self.flood);
+                let forwarding =
+                    intake::forwarding(body, content_type, &head.headers, &job, trace, now, flood);
                 self.start(&call, job, handler, forwarding)?;
             }
         }
@@ -247,10 +249,11 @@ impl Gateway {
         reply: Reply,
         explanation: Option<String>,
     ) -> Reply {
-        let elapsed = self.clock.now().saturating_duration_since(record.received);
+        let now = self.clock.now();
+        let elapsed = now.saturating_duration_since(record.received);
         let end = End { outcome, status: reply.status().as_u16(), elapsed, explanation };
         self.count(record, &end);
-        logging::interaction(record, &end);
+        logging::interaction(&self.flood, now, record, &end);
         self.activity.answered(record, end);
         reply
     }
@@ -289,5 +292,10 @@ impl Gateway {
         let now = self.clock.now();
         self.guard.tidy(now);
         self.flood.sum_up(now);
+    }
+
+    /// At the daemon's end: sum up all that was held back.
+    pub fn last_words(&self) {
+        self.flood.sum_up_all(self.clock.now());
     }
 }

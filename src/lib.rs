@@ -23,6 +23,7 @@
 //! import downward only; `tests/it/layers.rs` has the table and holds the code to it.
 
 pub mod activity;
+pub mod admin;
 pub mod budget;
 pub mod cli;
 pub mod clock;
@@ -32,10 +33,12 @@ pub mod delivery;
 pub mod discord;
 pub mod forward;
 pub mod gateway;
+pub mod listener;
 pub mod logging;
 pub mod metrics;
 pub mod outbox;
 pub mod pem;
+pub mod pulse;
 pub mod rehearsal;
 pub mod routes;
 pub mod server;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -243,8 +243,20 @@ impl Metrics {
     ///
     /// None that are known: writing to a string does not fail.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        self.encode_with(&[])
+    }
+
+    /// The same, and what was found out for this once.
+    ///
+    /// # Errors
+    ///
+    /// None that are known: writing to a string does not fail.
+    pub fn encode_with(&self, more: &[Registry]) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        encode(&mut text, &self.registry)?;
+        for registry in std::iter::once(&self.registry).chain(more) {
+            encode_registry(&mut text, registry)?;
+        }
+        encode_eof(&mut text)?;
         Ok(text)
     }
 }

@@ -125,6 +125,19 @@ pub enum Health {
     Degraded(String),
 }
 
+/// How much there is to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Deferred interactions that have not come to their end.
+    pub entries: usize,
+    /// Those of them that are to be brought to Discord.
+    pub undelivered: usize,
+    /// Since the oldest one's arrival.
+    pub oldest: Option<Duration>,
+    /// Since it was known what to bring, of what has waited longest for that.
+    pub oldest_undelivered: Option<Duration>,
+}
+
 /// All entries. Cheap to copy: all copies are the same one.
 #[derive(Clone)]
 pub struct Outbox {
@@ -211,6 +224,11 @@ impl Outbox {
     /// Whether entries are on disk.
     pub fn health(&self) -> Health {
         self.ledger.health()
+    }
+
+    /// How much there is to do.
+    pub fn tally(&self) -> Tally {
+        self.ledger.tally()
     }
 
     /// Says in the log when the disk gets slow, and when it is well again: the thread that waits for it cannot. To be

@@ -1,7 +1,6 @@
 //! Taking connections, and speaking HTTP on them.
 
 mod connection;
-mod listener;
 pub mod tls;
 
 use std::io;
@@ -19,12 +18,12 @@ use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::config::Listen;
 use crate::gateway::Gateway;
+use crate::listener::{self, BindError, Listener};
 use crate::logging::Flood;
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::systemd::Sockets;
 use connection::Open;
-pub use listener::BindError;
-use listener::Listener;
 use tls::ServerTls;
 
 /// Time between two attempts to accept where the system has no file descriptor left for a connection.
@@ -59,44 +58,6 @@ impl LiveTls {
     }
 }
 
-/// Tells whether the accept loop goes round.
-#[derive(Clone, Debug)]
-pub struct Pulse {
-    asked: watch::Sender<u64>,
-    answered: watch::Sender<u64>,
-}
-
-impl Default for Pulse {
-    fn default() -> Self {
-        Self { asked: watch::Sender::new(0), answered: watch::Sender::new(0) }
-    }
-}
-
-impl Pulse {
-    /// Asks the accept loop for a sign of life, and waits for it: in vain where there is no loop any more.
-    pub async fn beat(&self) {
-        let mut answers = self.answered.subscribe();
-        self.asked.send_modify(|count| *count += 1);
-        let asked = *self.asked.borrow();
-        // The sender is held right here, so it cannot be gone.
-        _ = answers.wait_for(|answered| *answered >= asked).await;
-    }
-
-    /// What the accept loop does beside its work.
-    pub(crate) async fn answer_all(&self) {
-        loop {
-            let asked = self.asked().await;
-            self.answered.send_replace(asked);
-        }
-    }
-
-    async fn asked(&self) -> u64 {
-        let mut asked = self.asked.subscribe();
-        let answered = *self.answered.borrow();
-        asked.wait_for(|asked| *asked > answered).await.map(|asked| *asked).unwrap_or_default()
-    }
-}
-
 /// What a server shares with the rest of the daemon.
 #[derive(Clone)]
 pub struct Shared {
@@ -119,7 +80,8 @@ impl Server {
     ///
     /// [`BindError`], which names the address.
     pub fn bind(listen: &Listen, sockets: Sockets, shared: Shared) -> Result<Self, BindError> {
-        let listeners = listener::bind(listen, sockets)?;
+        let listeners = listener::bind(listen, "", sockets)?;
+        listener::warn_of_own(&listeners);
         let connections = Connections { shared, tls: Arc::default(), pulse: Pulse::default() };
         Ok(Self { listeners, connections })
     }

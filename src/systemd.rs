@@ -2,7 +2,7 @@
 //! handed over, and what is told goes nowhere.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
@@ -43,6 +43,12 @@ impl Sockets {
             }
         }
         sockets
+    }
+
+    /// Parts with those TCP sockets whose address `is_wanted`.
+    pub fn part(&mut self, is_wanted: impl Fn(SocketAddr) -> bool) -> Self {
+        let is_wanted = |socket: &mut TcpListener| socket.local_addr().is_ok_and(&is_wanted);
+        Self { tcp: self.tcp.extract_if(.., is_wanted).collect(), ..Self::default() }
     }
 }
 

@@ -3,11 +3,16 @@
 //! `cargo bench --bench overhead`; `README.md` beside this folder says how to read the result.
 
 #![allow(clippy::print_stdout, clippy::indexing_slicing, reason = "a tool of a person at a terminal")]
+#![allow(dead_code, reason = "what benchmarks share is more than one of them uses")]
 
+#[path = "../support/handler.rs"]
 mod handler;
+#[path = "../support/load.rs"]
 mod load;
+#[path = "../support/process.rs"]
 mod process;
 mod report;
+#[path = "../support/wire.rs"]
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -17,15 +22,12 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
 use handler::Handler;
-use load::{Batch, Clients, Discord};
+use load::{Clients, Discord, cost_per_request};
 use process::{Nginx, Server};
 use report::{Cost, Report, Round};
 
 /// Connections of the large load.
 const MANY: usize = 32;
-/// For a server to write its log out and fall asleep; only then is its CPU time exact.
-const SETTLE: Duration = Duration::from_millis(100);
-
 /// How much is measured.
 struct Plan {
     daemon: PathBuf,
@@ -87,7 +89,7 @@ async fn measure(plan: &Plan) -> Result<()> {
     for _ in 0..plan.starts {
         report.starts.push(start_to_first_pong(&plan.daemon, &mut discord, &handler).await?);
     }
-    let daemon = Server::daemon(&plan.daemon, discord.public_key(), handler.address)?;
+    let daemon = Server::daemon(&plan.daemon, discord.public_key(), handler.address, "")?;
     let nginx = nginx.start(handler.address)?;
     Clients::connect(nginx.address, 1).await?;
     Clients::connect(daemon.address, 1).await?.play(discord.pings(1)).await?;
@@ -106,7 +108,7 @@ async fn measure(plan: &Plan) -> Result<()> {
 async fn start_to_first_pong(program: &Path, discord: &mut Discord, handler: &Handler) -> Result<Duration> {
     let ping = discord.pings(1);
     let start = Instant::now();
-    let daemon = Server::daemon(program, discord.public_key(), handler.address)?;
+    let daemon = Server::daemon(program, discord.public_key(), handler.address, "")?;
     Clients::connect(daemon.address, 1).await?.play(ping).await?;
     Ok(start.elapsed())
 }
@@ -138,19 +140,4 @@ async fn round(
     let [many, single] = pairs[..] else { bail!("two loads were played") };
     let beside = |daemon| Cost { daemon, nginx: many.nginx };
     Ok(Round { many, single, ping: beside(ping), forged: beside(forged) })
-}
-
-/// CPU time of the server alone. The first request of each connection goes before the clock starts, so that its own
-/// connections to the handler are open.
-async fn cost_per_request(server: &Server, mut batch: Batch, connections: usize) -> Result<Duration> {
-    let first = batch.split_first(connections);
-    let clients = Clients::connect(server.address, connections).await?.play(first).await?;
-    let count = u32::try_from(batch.len())?;
-    tokio::time::sleep(SETTLE).await;
-    let before = server.cpu_time()?;
-    let clients = clients.play(batch).await?;
-    tokio::time::sleep(SETTLE).await;
-    let spent = server.cpu_time()? - before;
-    drop(clients);
-    Ok(spent / count)
 }

@@ -42,6 +42,8 @@ struct State {
     ends: BTreeMap<&'static str, u64>,
     /// Requests to Discord's REST API.
     requests: BTreeMap<&'static str, u64>,
+    /// Those of them without an answer to go by, since the last one that had one.
+    in_vain: u32,
     /// The newest last.
     rows: VecDeque<Arc<Row>>,
     /// Counts what is remembered, and each change of it.
@@ -116,6 +118,7 @@ impl Activity {
             faults: BTreeMap::new(),
             ends: BTreeMap::new(),
             requests: BTreeMap::new(),
+            in_vain: 0,
             rows: VecDeque::with_capacity(ROWS),
             revision: 0,
         };
@@ -217,9 +220,12 @@ impl Activity {
         self.count(|state| &mut state.ends, result);
     }
 
-    /// A request to Discord's REST API was made.
-    pub fn requested(&self, status: &'static str) {
-        self.count(|state| &mut state.requests, status);
+    /// A request to Discord's REST API was made; its answer had that status, or was nothing to go by.
+    pub fn requested(&self, status: &'static str, is_in_vain: bool) {
+        let Some(feed) = &self.0 else { return };
+        let mut state = feed.lock();
+        state.in_vain = if is_in_vain { state.in_vain.saturating_add(1) } else { 0 };
+        *state.requests.entry(status).or_default() += 1;
     }
 
     fn count(&self, which: impl FnOnce(&mut State) -> &mut BTreeMap<&'static str, u64>, word: &'static str) {
@@ -285,6 +291,11 @@ impl View<'_> {
     /// Requests to Discord's REST API, by the answer's status.
     pub fn requests(&self) -> &BTreeMap<&'static str, u64> {
         &self.state.requests
+    }
+
+    /// Requests to Discord's REST API without an answer to go by, since the last one that had one.
+    pub fn in_vain(&self) -> u32 {
+        self.state.in_vain
     }
 
     /// Counts what is remembered, and each change of it.

@@ -59,6 +59,7 @@ async fn play(options: &Options) -> anyhow::Result<ExitCode> {
     let clock = Arc::new(SystemClock);
     let daemon = Daemon::bind(config, Sockets::default(), Arc::<SystemClock>::clone(&clock))?;
     let address = *daemon.addresses()?.first().context("no address is bound")?;
+    let page = *daemon.admin_addresses().first().context("the status page has no address")?;
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(daemon.run(stopped));
 
@@ -89,7 +90,8 @@ async fn play(options: &Options) -> anyhow::Result<ExitCode> {
     // `send` plays Discord from here on.
     drop(stage);
     let program = std::env::args().next().unwrap_or_else(|| "shardless".to_owned());
-    println!("\nStill serving, until Ctrl-C. From another terminal, play Discord yourself:\n");
+    println!("\nStill serving, until Ctrl-C. The status page: http://{page}/");
+    println!("From another terminal, play Discord yourself:\n");
     let send = format!("  {program} send http://{address}/interactions --key {}", folder.key().display());
     println!("{send} --command roll --option sides=6");
     println!("{send} --command slow --api {}", api_address.port());
@@ -103,6 +105,9 @@ fn config(signer: &Signer, handlers: [&Sample; 2], api: &Api, folder: &Folder) -
         r#"
 port = 0
 state_dir = {:?}
+
+[admin]
+port = 0
 
 [discord]
 api = "{}"

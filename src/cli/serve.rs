@@ -18,7 +18,7 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     };
     // Connections in and out are descriptors; many systems allow 1024 unless asked for more.
     _ = rlimit::increase_nofile_limit(u64::MAX);
-    let logging = logging::start(config.log).map_err(anyhow::Error::from_boxed)?;
+    let logging = logging::start(&config.log).map_err(anyhow::Error::from_boxed)?;
     let runtime = super::runtime()?;
     let finished = match runtime.block_on(serve(config, file, logging.level())) {
         Ok(finished) => finished,

@@ -12,10 +12,11 @@ use super::error::Mistake;
 use super::reader::{Notes, Table};
 use super::value::{
     AbsolutePath, Address, AnswerWithin, ApiUrl, Count, EndpointPath, GiveUpAfter, HandlerRef, HandlerUrl,
-    HandlerUrls, LogFormat, OnSlow, Size, is_name,
+    HandlerUrls, OnSlow, Size, is_name,
 };
 use super::{
-    App, Config, Discord, Handler, HandlerBounds, Limits, Listen, Log, Replay, Route, StateDir, Tls, route,
+    App, Config, Discord, Handler, HandlerBounds, Limits, Listen, Replay, Route, StateDir, Tls, admin, log,
+    route,
 };
 
 const KIB: usize = 1024;
@@ -79,21 +80,24 @@ fn read(notes: &Notes, document: DeTable<'_>, end: usize) -> Option<Config> {
         port: top.or("port", 3000),
         unix_socket: top.optional("unix_socket").map(path),
     };
+    let has_admin = top.has_table("admin");
+    let admin = admin::read(notes, top.table("admin"), has_admin, &listen);
+    let own: Vec<_> = std::iter::once(&listen).chain(admin.iter().map(|admin| &admin.listen)).collect();
     let state_dir = StateDir(top.optional("state_dir").map(path));
     let has_tls = top.has_table("tls");
     let tls = read_tls(notes, top.table("tls"), has_tls);
     let limits = read_limits(top.table("limits"));
     let replay = read_replay(top.table("replay"));
     let discord = read_discord(top.table("discord"));
-    let log = read_log(top.table("log"));
-    let handlers = read_handlers(notes, top.table("handlers"), &listen);
-    let apps = read_apps(notes, top.table("apps"), &listen, &handlers);
+    let log = log::read(top.table("log"));
+    let handlers = read_handlers(notes, top.table("handlers"), &own);
+    let apps = read_apps(notes, top.table("apps"), &own, &handlers);
     top.finish(|key| {
         let belongs_to_an_app = APP_KEYS.contains(&key);
         belongs_to_an_app
             .then(|| format!("put it under [apps.NAME], as in [apps.mybot] with {key} = … below"))
     });
-    Some(Config { listen, tls, state_dir, limits, replay, discord, log, apps: apps? })
+    Some(Config { listen, admin, tls, state_dir, limits, replay, discord, log, apps: apps? })
 }
 
 fn path(path: Spanned<AbsolutePath>) -> PathBuf {
@@ -130,7 +134,7 @@ fn read_tls(notes: &Notes, mut table: Table<'_, '_>, is_there: bool) -> Option<T
 /// By name; `None` for one that has a mistake.
 type Handlers = HashMap<String, Option<Handler>>;
 
-fn read_handlers(notes: &Notes, table: Table<'_, '_>, listen: &Listen) -> Handlers {
+fn read_handlers(notes: &Notes, table: Table<'_, '_>, own: &[&Listen]) -> Handlers {
     let read = |(name, mut table): (Spanned<String>, Table<'_, '_>)| {
         if !is_name(name.get_ref()) {
             notes.wrong(name.span(), format!("a handler cannot be named {:?}", name.get_ref()), NAMES);
@@ -148,8 +152,8 @@ fn read_handlers(notes: &Notes, table: Table<'_, '_>, listen: &Listen) -> Handle
         }
         let ca = ca.map(path);
         let key = format!("handlers.{}.urls", name.get_ref());
-        let urls = urls
-            .filter(|urls| urls.get_ref().iter().all(|url| is_other(notes, &key, url, urls.span(), listen)));
+        let urls =
+            urls.filter(|urls| urls.get_ref().iter().all(|url| is_other(notes, &key, url, urls.span(), own)));
         let name = name.into_inner();
         let own_name = Some(name.as_str().into());
         let handler =
@@ -175,9 +179,9 @@ fn read_handler_bounds(table: &mut Table<'_, '_>) -> HandlerBounds {
     }
 }
 
-/// Whether a handler is a program other than this one.
-fn is_other(notes: &Notes, key: &str, url: &HandlerUrl, span: Range<usize>, listen: &Listen) -> bool {
-    let is_other = !url.is_at(listen);
+/// Whether a handler is a program other than this one, which listens on its `own`.
+fn is_other(notes: &Notes, key: &str, url: &HandlerUrl, span: Range<usize>, own: &[&Listen]) -> bool {
+    let is_other = !own.iter().any(|listen| url.is_at(listen));
     if !is_other {
         let advice = "your bot needs a port of its own, such as 8080";
         notes.wrong(span, format!("`{key}` is shardless itself"), advice);
@@ -228,14 +232,7 @@ fn read_discord(mut table: Table<'_, '_>) -> Discord {
     discord
 }
 
-fn read_log(mut table: Table<'_, '_>) -> Log {
-    let format = table.optional::<LogFormat>("format").map(Spanned::into_inner);
-    let log = Log { format, level: table.or("level", tracing::Level::INFO) };
-    table.finish(|_| None);
-    log
-}
-
-fn read_apps(notes: &Notes, table: Table<'_, '_>, listen: &Listen, handlers: &Handlers) -> Option<Vec<App>> {
+fn read_apps(notes: &Notes, table: Table<'_, '_>, own: &[&Listen], handlers: &Handlers) -> Option<Vec<App>> {
     let span = table.span.clone();
     let is_empty = table.is_empty();
     let tables = table.into_tables();
@@ -246,7 +243,7 @@ fn read_apps(notes: &Notes, table: Table<'_, '_>, listen: &Listen, handlers: &Ha
         return None;
     }
     let mut paths = HashMap::new();
-    let read = |(name, table)| read_app(notes, name, table, listen, handlers, &mut paths);
+    let read = |(name, table)| read_app(notes, name, table, own, handlers, &mut paths);
     // All are read before the first failure counts, so that every mistake is noted.
     let apps: Vec<_> = tables.into_iter().map(read).collect();
     apps.into_iter().collect()
@@ -256,7 +253,7 @@ fn read_app(
     notes: &Notes,
     name: Spanned<String>,
     mut table: Table<'_, '_>,
-    listen: &Listen,
+    own: &[&Listen],
     handlers: &Handlers,
     paths: &mut HashMap<EndpointPath, String>,
 ) -> Option<App> {
@@ -283,7 +280,7 @@ fn read_app(
         let what = format!("`apps.{}.error_message` cannot have this value", name.get_ref());
         notes.wrong(text.span(), what, "expected 1 to 2000 characters, as Discord takes them");
     }
-    let find = |key: &str, handler| find_handler(notes, key, handler, listen, handlers);
+    let find = |key: &str, handler| find_handler(notes, key, handler, own, handlers);
     let handler = handler.and_then(|handler| find(&format!("apps.{}.handler", name.get_ref()), handler));
     let read = |(index, table)| {
         let key = format!("apps.{}.routes[{index}].handler", name.get_ref());
@@ -345,12 +342,12 @@ fn find_handler(
     notes: &Notes,
     key: &str,
     handler: Spanned<HandlerRef>,
-    listen: &Listen,
+    own: &[&Listen],
     handlers: &Handlers,
 ) -> Option<Handler> {
     let span = handler.span();
     match handler.into_inner() {
-        HandlerRef::Url(url) => is_other(notes, key, &url, span, listen).then(|| Handler {
+        HandlerRef::Url(url) => is_other(notes, key, &url, span, own).then(|| Handler {
             name: None,
             urls: HandlerUrls::one(url),
             ca: None,

@@ -22,12 +22,13 @@ fn the_full_example_shows_every_key_with_its_default() {
     let full = Config::parse("shardless.toml", &filled(FULL)).unwrap();
     assert_eq!(full, Config::parse("minimal.toml", &filled(MINIMAL)).unwrap());
 
-    let shown = |key: &&String| {
-        let key = key.rsplit('.').next().unwrap();
+    let shown = |path: &&String| {
+        let key = path.rsplit('.').next().unwrap();
         FULL.lines().any(|line| {
             let line = line.trim_start_matches("# ");
             line.starts_with(&format!("{key} = "))
                 || line.starts_with(&format!("[{key}"))
+                || line == format!("[{path}]")
                 || line.ends_with(&format!(".{key}]]"))
         })
     };
@@ -138,6 +139,13 @@ fn broken_syntax_does_not_hide_other_mistakes() {
     "expected a URL such as \"https://discord.com/api/v10\""
 )]
 #[case::upper_case_level("[log]\nlevel = \"INFO\"", "expected \"error\", \"warn\"")]
+#[case::empty_level("[log]\nlevel = \"\"", "\"trace\" or \"off\"")]
+#[case::part_of_the_log("[log.levels]\ndelivry = \"debug\"", "did you mean `delivery`?")]
+#[case::no_part_of_the_log(
+    "[log.levels]\nhyper = \"trace\"",
+    "known here: interactions, refusals, connections,"
+)]
+#[case::level_of_a_part("[log.levels]\noutbox = 3", "`log.levels.outbox` cannot have this value")]
 fn mistakes_say_what_to_do(#[case] text: &str, #[case] words: &str) {
     let mistakes = mistakes(text);
     assert!(mistakes.contains(words), "{mistakes}");
@@ -260,6 +268,38 @@ fn a_handler_on_the_same_port_of_another_address_is_another_program() {
     assert!(Config::parse("config.toml", &text).is_ok());
     let itself = text.replace("127.0.0.1", "192.0.2.7");
     assert!(mistakes(&itself).contains("is shardless itself"));
+}
+
+#[rstest]
+#[case::default("port = 3000", "", None)]
+#[case::same_port("port = 3000", "port = 3000", Some("port = 3000"))]
+#[case::main_on_its_default("port = 3001", "", Some("[admin]"))]
+#[case::all_addresses("port = 1\naddress = \"0.0.0.0\"", "port = 1", Some("port = 1"))]
+#[case::another_address("port = 1\naddress = \"192.0.2.7\"", "port = 1", None)]
+#[case::another_family("port = 1\naddress = \"::\"", "port = 1\naddress = \"127.0.0.1\"", None)]
+#[case::chosen_by_the_system("port = 0", "port = 0", None)]
+fn the_admin_listener_has_a_port_of_its_own(
+    #[case] main: &str,
+    #[case] admin: &str,
+    #[case] marked: Option<&str>,
+) {
+    let text = format!("{}[admin]\n{admin}\n", filled(MINIMAL).replace("port = 3000", main));
+    match (marked, Config::parse("config.toml", &text)) {
+        (None, read) => assert_eq!(read.unwrap().admin.unwrap().connections, 256),
+        (Some(line), read) => {
+            let mistakes = read.unwrap_err().to_string();
+            assert!(mistakes.contains("the admin listener needs a port of its own"), "{mistakes}");
+            assert!(mistakes.contains(line) && mistakes.contains("1 mistake"), "{mistakes}");
+        }
+    }
+}
+
+#[test]
+fn no_handler_is_the_admin_listener() {
+    let text = filled(MINIMAL).replace(":8080", ":3001");
+    assert_eq!(Config::parse("config.toml", &text).unwrap().admin, None);
+    let mistakes = mistakes(&format!("{text}[admin]\n"));
+    assert!(mistakes.contains("is shardless itself") && mistakes.contains("1 mistake"), "{mistakes}");
 }
 
 #[test]

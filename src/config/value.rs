@@ -227,30 +227,6 @@ impl FromToml for AbsolutePath {
     }
 }
 
-/// How a line of the log looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-    /// For systemd's journal, with fields.
-    Journald,
-}
-
-impl FromToml for LogFormat {
-    const EXPECTED: &'static str = "expected \"text\", \"json\" or \"journald\"";
-
-    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
-        match value.as_str() {
-            Some("text") => Ok(Self::Text),
-            Some("json") => Ok(Self::Json),
-            Some("journald") => Ok(Self::Journald),
-            _ => Err(String::new()),
-        }
-    }
-}
-
 /// From a request's first byte until Discord gets an answer.
 pub(super) struct AnswerWithin(pub(super) Duration);
 
@@ -305,15 +281,6 @@ impl FromToml for GiveUpAfter {
         let time = Duration::from_toml(value)?;
         let latest = TOKEN_LIFETIME - Duration::from_secs(10);
         if (Duration::from_secs(1)..=latest).contains(&time) { Ok(Self(time)) } else { Err(String::new()) }
-    }
-}
-
-impl FromToml for tracing::Level {
-    const EXPECTED: &'static str = "expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
-
-    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
-        let word = value.as_str().filter(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()));
-        word.and_then(|word| word.parse().ok()).ok_or_else(String::new)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::{Daemon, Reload};
-use crate::server::Pulse;
+use crate::pulse::Pulse;
 use crate::systemd;
 
 /// What a stop may take beside two waits, for what is deferred and for what is in flight: the last deliveries.
@@ -79,6 +79,7 @@ impl Lifecycle {
                 ended.is_ok()
             }
             () = self.stop.next() => {
+                reload.last_words();
                 warn!("ended at once by a second signal");
                 false
             }

@@ -8,6 +8,7 @@ use thiserror::Error;
 use tracing::{error, info, warn};
 
 use super::{Build, BuildError};
+use crate::admin::{ReloadFailure, Situation};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::gateway::Gateway;
@@ -24,6 +25,7 @@ pub struct Reload {
     pub(super) started_with: Config,
     pub(super) gateway: Arc<Gateway>,
     pub(super) tls: Arc<LiveTls>,
+    pub(super) situation: Arc<Situation>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) level: LogLevel,
@@ -36,6 +38,16 @@ enum ReloadError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Build(#[from] BuildError),
+}
+
+impl ReloadError {
+    /// All that is wrong, in several lines.
+    fn text(&self) -> String {
+        match self {
+            Self::Config(error) => error.to_string(),
+            Self::Build(error) => error.to_string(),
+        }
+    }
 }
 
 impl Reload {
@@ -52,15 +64,24 @@ impl Reload {
         self.metrics.reloads.get_or_create(&Outcome { outcome }).inc();
         match done {
             Ok(()) => {
+                self.situation.loaded(self.clock.unix_time());
                 info!("{} is in force now", self.file.display());
                 super::status(&self.gateway.snapshot())
             }
             Err(error) => {
+                let text = veiled(&error.text());
                 let error = logging::one_line(&error.to_string());
+                let time = self.clock.unix_time();
+                self.situation.not_loaded(ReloadFailure { time, brief: error.clone(), text });
                 error!("the config in force stays as it was: {error}");
                 format!("Serving by an earlier config: {error}")
             }
         }
+    }
+
+    /// Says in the log what was held back, where the daemon does not get to it any more.
+    pub(super) fn last_words(&self) {
+        self.gateway.last_words();
     }
 
     fn try_run(&self) -> Result<(), ReloadError> {
@@ -77,8 +98,9 @@ impl Reload {
         if self.tls.replace(tls.as_ref()) != tls.is_some() {
             super::announce_tls(tls.as_ref());
         }
+        self.situation.serves_with(tls.as_ref().map(super::certificate));
         self.gateway.replace(snapshot);
-        self.level.set(config.log.level);
+        self.level.set(&config.log);
         for warning in tls.iter().flat_map(|tls| &tls.warnings) {
             warn!("{warning}");
         }
@@ -97,9 +119,58 @@ impl Reload {
             ("`port`", old.listen.port != new.listen.port),
             ("`unix_socket`", old.listen.unix_socket != new.listen.unix_socket),
             ("`discord.api`", old.discord.api != new.discord.api),
+            ("`[admin]`", old.admin != new.admin),
             (STATE_DIR, old.state_dir != new.state_dir),
             ("`log.format`", old.log.format != new.log.format),
         ];
         keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}
+
+/// A text with lines of the config in it, without what URLs may hold of secrets: their user and their query. Nothing
+/// moves, so that marks below a line stay where they belong.
+fn veiled(text: &str) -> String {
+    text.lines().map(veiled_line).collect::<Vec<_>>().join("\n")
+}
+
+fn veiled_line(line: &str) -> String {
+    let mut veiled = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("://") {
+        veiled.push_str(before);
+        veiled.push_str("://");
+        let end = after.find(|c: char| c.is_whitespace() || "\"'`".contains(c)).unwrap_or(after.len());
+        let (url, behind) = after.split_at(end);
+        let (whom, query) = url.split_once('?').map_or((url, None), |(whom, query)| (whom, Some(query)));
+        let hidden = |text: &str| "*".repeat(text.chars().count());
+        match whom.rsplit_once('@') {
+            Some((user, host)) => veiled.push_str(&format!("{}@{host}", hidden(user))),
+            None => veiled.push_str(whom),
+        }
+        if let Some(query) = query {
+            veiled.push('?');
+            veiled.push_str(&hidden(query));
+        }
+        rest = behind;
+    }
+    veiled + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(
+        "handler = \"http://me:pass@bot/?key=1\"  # a://b@c",
+        "handler = \"http://*******@bot/?*****\"  # a://*@c"
+    )]
+    #[case("          ^^^ expected http://127.0.0.1:8080/", "          ^^^ expected http://127.0.0.1:8080/")]
+    #[case("urls = ['http://a/?ä', 'http://b/']", "urls = ['http://a/?*', 'http://b/']")]
+    fn what_urls_may_hold_of_secrets_is_not_shown(#[case] line: &str, #[case] shown: &str) {
+        assert_eq!(veiled(line), shown);
+        assert_eq!(line.chars().count(), shown.chars().count());
     }
 }

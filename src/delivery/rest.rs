@@ -10,7 +10,7 @@ use http::{Method, StatusCode, header};
 use reqwest::redirect::Policy;
 use thiserror::Error;
 use tokio::sync::Semaphore;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::gate::{Block, Gate};
 use super::waits::Waits;
@@ -18,6 +18,7 @@ use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::config::ApiUrl;
 use crate::discord::rest::{self as protocol, Refusal, Verdict};
+use crate::logging::{self, Flood};
 use crate::metrics::{self, Metrics};
 use crate::outbox::{Content, Deferred, Due, Outbox};
 
@@ -51,6 +52,7 @@ pub(super) struct Rest {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     activity: Activity,
+    flood: Arc<Flood>,
 }
 
 /// A request for one interaction.
@@ -128,6 +130,7 @@ impl Rest {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         activity: Activity,
+        flood: Arc<Flood>,
     ) -> Self {
         Self {
             api: api.to_string(),
@@ -139,6 +142,7 @@ impl Rest {
             clock,
             metrics,
             activity,
+            flood,
         }
     }
 
@@ -320,16 +324,18 @@ impl Rest {
     fn note(&self, due: &Due, answer: &Answer, why: &str) {
         let (status, outcome) = (status_word(answer.status), answer.verdict.as_str());
         self.metrics.discord_requests.get_or_create(&metrics::DiscordRequest { status, outcome }).inc();
-        self.activity.requested(status);
+        let is_in_vain = matches!(answer.verdict, Verdict::Unavailable | Verdict::Blocked { .. });
+        self.activity.requested(status, is_in_vain);
         if answer.verdict != Verdict::Done {
             self.activity.later(&due.deferred.app, due.deferred.id, answer.verdict.to_string());
         }
+        let now = self.clock.now();
         if answer.verdict != Verdict::Unavailable {
             if self.in_vain.swap(0, Ordering::Relaxed) >= OUTAGE {
-                info!("Discord's API is reached again");
+                logging::reach(&self.flood, now, Ok(()));
             }
         } else if self.in_vain.fetch_add(1, Ordering::Relaxed) + 1 == OUTAGE {
-            warn!("Discord's API cannot be reached ({why}): late answers wait, until their tokens expire");
+            logging::reach(&self.flood, now, Err(why));
         }
     }
 

@@ -1,15 +1,17 @@
 //! One replica of a handler: a call to it, and what that says about the next ones.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
-use tracing::{info, warn};
 
 use super::health::{Change, Health, InFlight};
 use super::once::Once;
+use super::status::{End, ReplicaStatus};
 use super::transport::Transport;
 use super::{Answer, CallError, Called, Cause, DEADLINE_HEADER};
+use crate::logging::{self, Flood};
 
 pub(super) struct Replica {
     pub(super) label: Arc<str>,
@@ -24,11 +26,12 @@ pub(super) struct Attempt {
     pub(super) body: Once,
     /// When Discord is to have an answer.
     deadline: Instant,
+    flood: Arc<Flood>,
 }
 
 impl Attempt {
-    pub(super) fn new(headers: HeaderMap, body: Once, deadline: Instant) -> Self {
-        Self { headers: Arc::new(headers), body, deadline }
+    pub(super) fn new(headers: HeaderMap, body: Once, deadline: Instant, flood: Arc<Flood>) -> Self {
+        Self { headers: Arc::new(headers), body, deadline, flood }
     }
 
     /// Its headers, as they are now: the time that is left is one of them.
@@ -42,56 +45,71 @@ impl Attempt {
 
 impl Replica {
     /// One call. How it ends decides about the next ones, if there are others to take them.
-    pub(super) async fn call(&self, attempt: Attempt, has_others: bool) -> Called {
+    pub(super) async fn call(&self, attempt: Attempt) -> Called {
         let in_flight = self.health.begin();
-        let deadline = attempt.deadline;
+        let (deadline, flood) = (attempt.deadline, Arc::clone(&attempt.flood));
         // What begins past the deadline cannot be late.
-        let can_be_late = has_others && deadline > Instant::now();
+        let can_be_late = self.health.has_others() && deadline > Instant::now();
         let sending = self.transport.send(attempt);
         tokio::pin!(sending);
         let (result, is_noted) = tokio::select! {
             result = &mut sending => (result, false),
             () = tokio::time::sleep_until(deadline), if can_be_late => {
-                let is_noted = self.note_late(&in_flight);
+                let is_noted = self.note_late(&in_flight, &flood);
                 (sending.await, is_noted)
             }
         };
-        if has_others {
-            self.note_end(&result, is_noted);
+        self.note_end(&result, is_noted, &flood);
+        Called { replica: Arc::clone(&self.label), result, tried: Vec::new() }
+    }
+
+    /// Finds out whether it listens, unless something was learned of it that is still fresh.
+    pub(super) async fn look(&self, fresh: Duration) {
+        let began = Instant::now();
+        if !self.health.is_stale(fresh, began) {
+            return;
         }
-        Called { replica: Arc::clone(&self.label), result }
+        let why = self.transport.look().await.err().map(|cause| cause.to_string());
+        self.health.note_look(why.as_deref().map_or(Ok(()), Err), began, Instant::now());
+    }
+
+    pub(super) fn status(&self, now: Instant) -> ReplicaStatus {
+        let (state, ejections) = self.health.state(now);
+        ReplicaStatus { url: Arc::clone(&self.label), in_flight: self.health.in_flight(), state, ejections }
     }
 
     /// Being slow is no failure, as long as answers come. Whether it is noted as one.
-    fn note_late(&self, in_flight: &InFlight<'_>) -> bool {
+    fn note_late(&self, in_flight: &InFlight<'_>, flood: &Flood) -> bool {
         let is_silent = in_flight.is_silent_since();
         if is_silent {
-            self.note(Err("no answer in time"));
+            self.note(End::Failed("no answer in time"), flood);
         }
         is_silent
     }
 
     /// A late answer is one too; a late failure was noted already.
-    fn note_end(&self, result: &Result<Answer, CallError>, is_noted: bool) {
-        match verdict(result) {
-            Some(Ok(())) => self.note(Ok(())),
-            Some(Err(why)) if !is_noted => self.note(Err(&why)),
-            _ => {}
+    fn note_end(&self, result: &Result<Answer, CallError>, is_noted: bool, flood: &Flood) {
+        match (verdict(result), result) {
+            (Some(Ok(())), _) => self.note(End::Well, flood),
+            (Some(Err(_)), _) if is_noted => {}
+            (Some(Err(why)), Err(CallError { cause: Cause::Connect(_), .. })) => {
+                self.note(End::Unreachable { why: &why, may_listen: self.transport.shakes_hands() }, flood);
+            }
+            (Some(Err(why)), _) => self.note(End::Failed(&why), flood),
+            (None, _) => {}
         }
     }
 
-    fn note(&self, end: Result<(), &str>) {
-        match (self.health.note(end.is_ok(), Instant::now()), end) {
-            (Some(Change::LeftOut(time)), Err(why)) => {
-                let time = humantime::format_duration(time);
-                warn!(
-                    handler = &*self.label,
-                    "replica is left out for {time}, it fails again and again: {why}"
-                );
+    fn note(&self, end: End<'_>, flood: &Flood) {
+        let now = Instant::now();
+        let change = match (self.health.note(end, now), end) {
+            (Some(Change::LeftOut(time)), End::Failed(why) | End::Unreachable { why, .. }) => {
+                Err((time, why))
             }
-            (Some(Change::Back), _) => info!(handler = &*self.label, "replica answers again"),
-            _ => {}
-        }
+            (Some(Change::Back), _) => Ok(()),
+            _ => return,
+        };
+        logging::replica(flood, now, &self.label, change);
     }
 }
 
@@ -138,12 +156,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_time_that_is_left_is_told_as_it_is_when_the_attempt_begins() {
         let body = Once::new(Bytes::from_static(b"{}"));
-        let deadline = Instant::now() + std::time::Duration::from_millis(700);
-        let attempt = Attempt::new(HeaderMap::new(), body, deadline);
+        let deadline = Instant::now() + Duration::from_millis(700);
+        let attempt = Attempt::new(HeaderMap::new(), body, deadline, Arc::default());
         for left in ["700", "200", "0"] {
             let (headers, _) = attempt.clone().into_parts();
             assert_eq!(headers[DEADLINE_HEADER], left);
-            tokio::time::advance(std::time::Duration::from_millis(500)).await;
+            tokio::time::advance(Duration::from_millis(500)).await;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! HTTP/1.1 to a handler, over kept-alive connections.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Uri};
@@ -8,6 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower_service::Service;
 
 use super::connector::{Connector, Trust};
 use super::once::Once;
@@ -24,6 +26,9 @@ const MAX_HEADERS: usize = 64 * 1024;
 pub(super) struct Transport {
     url: HandlerUrl,
     client: Client<Connector, Once>,
+    /// For looks: it shakes no hands, and its connections are in no pool.
+    looks: Connector,
+    connect_timeout: Duration,
     budget: Arc<Budget>,
     max_response: usize,
 }
@@ -41,7 +46,33 @@ impl Transport {
             .pool_idle_timeout(bounds.idle_timeout)
             .http1_max_buf_size(MAX_HEADERS)
             .build(connector);
-        Self { url, client, budget, max_response: bounds.max_response }
+        Self {
+            looks: Connector::new(&url, None, bounds.connect_timeout),
+            connect_timeout: bounds.connect_timeout,
+            max_response: bounds.max_response,
+            url,
+            client,
+            budget,
+        }
+    }
+
+    /// Whether it can fail to shake hands with us though it listens.
+    pub(super) fn shakes_hands(&self) -> bool {
+        self.url.is_https()
+    }
+
+    /// Opens a connection and closes it at once.
+    pub(super) async fn look(&self) -> Result<(), Cause> {
+        let mut looks = self.looks.clone();
+        let connecting = async {
+            std::future::poll_fn(|context| looks.poll_ready(context)).await?;
+            looks.call(self.url.uri().clone()).await
+        };
+        let connected = match tokio::time::timeout(self.connect_timeout, connecting).await {
+            Ok(connected) => connected.map(drop).map_err(|error| innermost(&*error)),
+            Err(elapsed) => Err(elapsed.to_string()),
+        };
+        connected.map_err(Cause::Connect)
     }
 
     /// One request, once. The client sends it again by itself only where a reused connection turned out to be closed

@@ -235,8 +235,8 @@ impl Running {
     }
 
     /// The handler ended in time, well or badly.
-    pub(super) fn answered(&mut self, called: Called) {
-        self.note_end_of_handler(&called);
+    pub(super) fn answered(&mut self, mut called: Called) {
+        self.note_end_of_handler(&mut called);
         match called.result.map_err(Failure::from).and_then(|answer| answer::judge(answer, self.job.question))
         {
             Ok(Judged { outcome, reply, warning }) => {
@@ -271,8 +271,8 @@ impl Running {
         drop(permits);
         let token_left = TOKEN_LIFETIME.saturating_sub(self.elapsed());
         let what = match tokio::time::timeout(token_left, calling).await {
-            Ok(called) => {
-                self.note_end_of_handler(&called);
+            Ok(mut called) => {
+                self.note_end_of_handler(&mut called);
                 match called.result {
                     Ok(answer) => format!("it answered {}", answer.status),
                     Err(error) => error.to_string(),
@@ -284,7 +284,8 @@ impl Running {
     }
 
     fn ended_in_vain(&self, what: &str) {
-        logging::ended_in_vain(&self.job.record, self.elapsed(), what);
+        let (gateway, record) = (&self.gateway, &self.job.record);
+        logging::ended_in_vain(&gateway.flood, gateway.clock.now(), record, self.elapsed(), what);
         self.later(format!("handler ended too late for Discord: {what}"));
     }
 
@@ -293,8 +294,9 @@ impl Running {
         self.gateway.activity.later(&self.job.record.app, self.job.record.id, what);
     }
 
-    pub(super) fn note_end_of_handler(&mut self, called: &Called) {
+    pub(super) fn note_end_of_handler(&mut self, called: &mut Called) {
         self.job.record.replica = Some(Arc::clone(&called.replica));
+        self.job.record.tried = std::mem::take(&mut called.tried);
         let time = self.gateway.clock.now().saturating_duration_since(self.forwarded);
         self.job.record.handler_time = Some(time);
         let app = metrics::App(Arc::clone(&self.job.record.app));

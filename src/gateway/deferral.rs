@@ -149,8 +149,8 @@ impl Running {
     fn end_late(&mut self, ticket: &Ticket, deferral: Deferral, ended: Option<Called>) {
         let judged = match ended {
             None => Err(Failure::GivenUp(self.job.app.give_up_after)),
-            Some(called) => {
-                self.note_end_of_handler(&called);
+            Some(mut called) => {
+                self.note_end_of_handler(&mut called);
                 called.result.map_err(Failure::from).and_then(|answer| self.judge_late(&answer, deferral))
             }
         };
@@ -163,8 +163,9 @@ impl Running {
                 self.gateway.activity.over(&record.app, record.id, "nothing to deliver");
             }
             Err(failure) => {
-                self.later(format!("handler failed: {failure}"));
-                logging::late_failure(&self.job.record, self.elapsed(), &failure.to_string());
+                let (flood, record, why) = (&self.gateway.flood, &self.job.record, failure.to_string());
+                logging::late_failure(flood, self.gateway.clock.now(), record, self.elapsed(), &why);
+                self.later(format!("handler failed: {why}"));
                 ticket.failed();
             }
         }
@@ -182,13 +183,14 @@ impl Running {
         let is_new = |_: &Note| !self.job.deadline.privacy_is_noted.swap(true, Ordering::Relaxed);
         let broken = (!checked.broken_limits.is_empty())
             .then(|| format!("Discord will refuse it: {}", checked.broken_limits.join("; ")));
+        let (gateway, record, elapsed) = (&self.gateway, &self.job.record, self.elapsed());
         match broken.or_else(|| note.filter(is_new).map(|note| note.to_string())) {
             None => {
-                logging::late(&self.job.record, self.elapsed(), "handler answered late");
+                logging::late(record, elapsed, "handler answered late");
                 self.later("handler answered late");
             }
             Some(note) => {
-                logging::late_warning(&self.job.record, self.elapsed(), &note);
+                logging::late_warning(&gateway.flood, gateway.clock.now(), record, elapsed, &note);
                 self.later(format!("handler answered late, but {note}"));
             }
         }

@@ -1,6 +1,7 @@
 //! What is asked of a request before its signature is worth verifying.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
@@ -14,6 +15,7 @@ use super::{Refusal, Trace};
 use crate::budget::Reservation;
 use crate::discord::signature::{self, SignatureHeaders, UnverifiedBody, VerifiedBody};
 use crate::forward::{Forwarding, GivenUp};
+use crate::logging::Flood;
 
 /// Reserved at once for a body that says its length; the rest grows with what really comes.
 const FIRST_RESERVATION: u64 = 16 * 1024;
@@ -112,6 +114,7 @@ pub(super) fn forwarding(
     job: &Job,
     trace: Trace,
     now: Now,
+    flood: Arc<Flood>,
 ) -> Forwarding {
     Forwarding {
         body,
@@ -123,6 +126,7 @@ pub(super) fn forwarding(
         trace: trace.header(),
         deadline: Instant::now() + now.time_left,
         given_up: GivenUp::default(),
+        flood,
     }
 }
 

@@ -177,7 +177,26 @@ impl Snapshot {
         apps
     }
 
-    /// Their names.
+    /// All handlers, each with the names of the applications that use it.
+    pub fn handlers(&self) -> Vec<(&Arc<Handler>, Vec<&str>)> {
+        let mut handlers: Vec<(&Arc<Handler>, Vec<&str>)> = Vec::new();
+        let mut places = HashMap::new();
+        for (_, app) in self.apps() {
+            for handler in app.handlers() {
+                let place = *places.entry(Arc::as_ptr(handler)).or_insert(handlers.len());
+                if place == handlers.len() {
+                    handlers.push((handler, Vec::new()));
+                }
+                let Some((_, users)) = handlers.get_mut(place) else { continue };
+                if users.last() != Some(&&*app.name) {
+                    users.push(&app.name);
+                }
+            }
+        }
+        handlers
+    }
+
+    /// The applications' names.
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.apps.values().map(|app| &app.name)
     }
@@ -247,7 +266,7 @@ impl App {
     }
 
     /// Its own, and those of its routes.
-    fn handlers(&self) -> impl Iterator<Item = &Arc<Handler>> {
+    pub fn handlers(&self) -> impl Iterator<Item = &Arc<Handler>> {
         let of_routes = self.destinations.iter().filter_map(|destination| match &destination.target {
             Target::Handler(handler) => Some(handler),
             Target::Reply(_) => None,

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Layer};
 
@@ -25,7 +25,7 @@ where
         let mut entry = Entry::default();
         event.record(&mut entry);
         // There is nobody to tell that the log is lost.
-        _ = self.0.make_writer().write_all(&entry.finish(*event.metadata().level()));
+        _ = self.0.make_writer().write_all(&entry.finish(event.metadata()));
     }
 }
 
@@ -38,8 +38,8 @@ struct Entry {
 }
 
 impl Entry {
-    fn finish(mut self, level: Level) -> Vec<u8> {
-        let priority = match level {
+    fn finish(mut self, metadata: &Metadata<'_>) -> Vec<u8> {
+        let priority = match *metadata.level() {
             Level::ERROR => "3",
             Level::WARN => "4",
             Level::INFO => "6",
@@ -49,6 +49,7 @@ impl Entry {
         add(&mut self.fields, "MESSAGE", self.message.as_bytes());
         add(&mut self.fields, "PRIORITY", priority.as_bytes());
         add(&mut self.fields, "SYSLOG_IDENTIFIER", env!("CARGO_PKG_NAME").as_bytes());
+        add(&mut self.fields, "SHARDLESS_TARGET", metadata.target().as_bytes());
         self.fields
     }
 

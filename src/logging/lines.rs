@@ -1,13 +1,15 @@
 //! The lines of the log: one for each interaction, one for the end of what was deferred, and those of refusals and faults.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{Level, debug, info, warn};
 
-use super::Flood;
+use super::flood::{Flood, Lines};
 use crate::activity::{End, Outcome, Record};
+use crate::config::LogPart;
 
 /// Characters of a message with others' words in it.
 const MESSAGE_CHARACTERS: usize = 1000;
@@ -16,10 +18,11 @@ const MESSAGE_CHARACTERS: usize = 1000;
 macro_rules! late {
     ($level:ident, $record:expr, $elapsed:expr, $($message:tt)+) => {
         $level!(
+            target: LogPart::Interactions.target(),
             app = &*$record.app,
             id = $record.id,
             kind = $record.kind.as_str(),
-            name = $record.name.as_deref().map(tracing::field::debug),
+            name = $record.name.as_deref(),
             handler = $record.replica.as_deref(),
             ms = milliseconds($elapsed),
             trace = format_args!("{:032x}", $record.trace),
@@ -28,16 +31,23 @@ macro_rules! late {
     };
 }
 
-/// The one line of an interaction.
-pub fn interaction(record: &Record, end: &End) {
+/// The one line of an interaction; a flood of warnings is summed up.
+pub fn interaction(flood: &Flood, now: Instant, record: &Record, end: &End) {
+    if let Some(what) = warning_of(end) {
+        let outcome = Some(end.outcome.as_str());
+        if !flood.lets_through(Lines { outcome, ..warnings(record, what) }, now) {
+            return;
+        }
+    }
     macro_rules! line {
         ($level:ident, $($message:tt)+) => {
             $level!(
+                target: LogPart::Interactions.target(),
                 app = &*record.app,
                 id = record.id,
                 kind = record.kind.as_str(),
-                // Debug, since Discord's users choose these names: it escapes line ends and control characters.
-                name = record.name.as_deref().map(tracing::field::debug),
+                // Discord's users choose these names: a text escapes line ends and control characters in them.
+                name = record.name.as_deref(),
                 route = record.route.as_deref(),
                 handler = record.replica.as_deref(),
                 outcome = end.outcome.as_str(),
@@ -65,9 +75,26 @@ pub fn interaction(record: &Record, end: &End) {
     }
 }
 
-/// The line of a handler that ended after Discord had been answered without it.
-pub fn ended_in_vain(record: &Record, elapsed: Duration, what: &str) {
-    late!(warn, record, elapsed, "handler ended too late for Discord: {what}");
+/// What a line is a warning of, if it is one.
+fn warning_of(end: &End) -> Option<&'static str> {
+    match end.outcome {
+        Outcome::Failed => Some("handler failed"),
+        Outcome::Late => Some("handler is late"),
+        Outcome::Answered if end.explanation.is_some() => Some("interaction answered, but with a fault"),
+        _ => None,
+    }
+}
+
+fn warnings(record: &Record, what: &'static str) -> Lines {
+    let app = Some(Arc::clone(&record.app));
+    Lines { app, ..Lines::new(LogPart::Interactions, Level::WARN, what) }
+}
+
+/// The line of a handler that ended after Discord had been answered without it; a flood of them is summed up.
+pub fn ended_in_vain(flood: &Flood, now: Instant, record: &Record, elapsed: Duration, what: &str) {
+    if flood.lets_through(warnings(record, "handler ended too late for Discord"), now) {
+        late!(warn, record, elapsed, "handler ended too late for Discord: {what}");
+    }
 }
 
 /// The line of a handler that ended after a deferral; what follows has a line of its own.
@@ -78,32 +105,87 @@ pub fn late(record: &Record, elapsed: Duration, what: &str) {
 /// The line of a deferral that no client was there to take.
 pub fn unsent(record: &Record) {
     let (app, id) = (&*record.app, record.id);
-    info!(app, id, "the deferral reached nobody, its client had hung up: nothing follows it");
-}
-
-/// The line of a late answer that is not what its author will have meant.
-pub fn late_warning(record: &Record, elapsed: Duration, note: &str) {
-    late!(warn, record, elapsed, "handler answered late, but {note}");
-}
-
-/// The line of a handler that has no answer after a deferral.
-pub fn late_failure(record: &Record, elapsed: Duration, why: &str) {
-    late!(
-        warn,
-        record,
-        elapsed,
-        "handler failed after its deferral, so the user gets the fallback text: {why}"
+    info!(
+        target: LogPart::Interactions.target(),
+        app,
+        id,
+        "the deferral reached nobody, its client had hung up: nothing follows it"
     );
 }
 
-/// The line of a deferred interaction's end.
-pub fn delivered(line: &Delivered<'_>) {
+/// The line of a late answer that is not what its author will have meant; a flood of them is summed up.
+pub fn late_warning(flood: &Flood, now: Instant, record: &Record, elapsed: Duration, note: &str) {
+    if flood.lets_through(warnings(record, "handler answered late, but with a fault"), now) {
+        late!(warn, record, elapsed, "handler answered late, but {note}");
+    }
+}
+
+/// The line of a handler that has no answer after a deferral; a flood of them is summed up.
+pub fn late_failure(flood: &Flood, now: Instant, record: &Record, elapsed: Duration, why: &str) {
+    if flood.lets_through(warnings(record, "handler failed after its deferral"), now) {
+        late!(
+            warn,
+            record,
+            elapsed,
+            "handler failed after its deferral, so the user gets the fallback text: {why}"
+        );
+    }
+}
+
+/// The line of a deferred interaction's end; a flood of those that are trouble is summed up.
+pub fn delivered(flood: &Flood, now: Instant, line: &Delivered<'_>) {
     let Delivered { app, id, route, result, age, is_trouble, text } = *line;
     let ms = milliseconds(age);
-    if is_trouble {
-        warn!(app, id, route, outcome = result, ms, "{text}");
-    } else {
-        info!(app, id, route, outcome = result, ms, "{text}");
+    if !is_trouble {
+        info!(target: LogPart::Delivery.target(), app = &**app, id, route, outcome = result, ms, "{text}");
+        return;
+    }
+    let lines = Lines {
+        outcome: Some(result),
+        app: Some(Arc::clone(app)),
+        ..Lines::new(LogPart::Delivery, Level::WARN, "late answers in trouble")
+    };
+    if flood.lets_through(lines, now) {
+        warn!(target: LogPart::Delivery.target(), app = &**app, id, route, outcome = result, ms, "{text}");
+    }
+}
+
+/// The line of Discord's API, which cannot be reached any more, or is again; a flood of them is summed up.
+pub fn reach(flood: &Flood, now: Instant, is_reached: Result<(), &str>) {
+    let lines = |level, what| Lines::new(LogPart::Delivery, level, what);
+    match is_reached {
+        Ok(()) if flood.lets_through(lines(Level::INFO, "Discord's API is reached again"), now) => {
+            info!(target: LogPart::Delivery.target(), "Discord's API is reached again");
+        }
+        Err(why) if flood.lets_through(lines(Level::WARN, "Discord's API cannot be reached"), now) => warn!(
+            target: LogPart::Delivery.target(),
+            "Discord's API cannot be reached ({why}): late answers wait, until their tokens expire"
+        ),
+        _ => {}
+    }
+}
+
+/// The line of a handler's replica that is left out for so long, and why, or that answers again; a flood of them is
+/// summed up.
+pub fn replica(flood: &Flood, now: Instant, handler: &Arc<str>, change: Result<(), (Duration, &str)>) {
+    const TARGET: &str = LogPart::Handlers.target();
+    let lines = |level, what| Lines {
+        handler: Some(Arc::clone(handler)),
+        ..Lines::new(LogPart::Handlers, level, what)
+    };
+    match change {
+        Ok(()) if flood.lets_through(lines(Level::INFO, "replica answers again"), now) => {
+            info!(target: TARGET, handler = &**handler, "replica answers again");
+        }
+        Err((time, why)) if flood.lets_through(lines(Level::WARN, "replica is left out"), now) => {
+            let time = humantime::format_duration(time);
+            warn!(
+                target: TARGET,
+                handler = &**handler,
+                "replica is left out for {time}, it fails again and again: {why}"
+            );
+        }
+        _ => {}
     }
 }
 
@@ -111,7 +193,7 @@ pub fn delivered(line: &Delivered<'_>) {
 #[derive(Clone, Copy, Debug)]
 pub struct Delivered<'a> {
     /// The application's name in the config.
-    pub app: &'a str,
+    pub app: &'a Arc<str>,
     /// The interaction's snowflake.
     pub id: u64,
     /// The route that it took, if it took one.
@@ -128,27 +210,34 @@ pub struct Delivered<'a> {
 
 /// The line of a request that was refused; a flood of them is summed up. `path` may be anything a stranger sent.
 pub fn refusal(flood: &Flood, now: Instant, line: Refused<'_>) {
-    if !flood.lets_through(line.reason, now) {
+    const TARGET: &str = LogPart::Refusals.target();
+    let Refused { reason, status, client, path, text } = line;
+    // A stranger's mistake is no one's trouble; what we could not serve is.
+    let level = if status < 500 { Level::INFO } else { Level::WARN };
+    let lines = Lines { reason: Some(reason), ..Lines::new(LogPart::Refusals, level, "refused") };
+    if !flood.lets_through(lines, now) {
         return;
     }
-    let Refused { reason, status, client, path, text } = line;
     let path: String = path.chars().take(100).collect();
-    // A stranger's mistake is no one's trouble; what we could not serve is.
-    if status < 500 {
-        info!(reason, status, %client, ?path, "refused: {text}");
+    let path = path.as_str();
+    if level == Level::INFO {
+        info!(target: TARGET, reason, status, %client, path, "refused: {text}");
     } else {
-        warn!(reason, status, %client, ?path, "refused: {text}");
+        warn!(target: TARGET, reason, status, %client, path, "refused: {text}");
     }
 }
 
 /// The line of a connection that ended by its peer's fault; a flood of them is summed up.
 pub fn connection(flood: &Flood, now: Instant, line: &Ended<'_>) {
+    const TARGET: &str = LogPart::Connections.target();
     let Ended { level, reason, peer, text } = *line;
+    let lines =
+        || Lines { reason: Some(reason), ..Lines::new(LogPart::Connections, level, "connections ended") };
     match level {
-        Level::WARN if flood.lets_through(reason, now) => warn!(reason, %peer, "{text}"),
-        Level::INFO if flood.lets_through(reason, now) => info!(reason, %peer, "{text}"),
+        Level::WARN if flood.lets_through(lines(), now) => warn!(target: TARGET, reason, %peer, "{text}"),
+        Level::INFO if flood.lets_through(lines(), now) => info!(target: TARGET, reason, %peer, "{text}"),
         Level::WARN | Level::INFO => {}
-        _ => debug!(reason, %peer, "{text}"),
+        _ => debug!(target: TARGET, reason, %peer, "{text}"),
     }
 }
 

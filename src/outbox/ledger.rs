@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::{AFTER_DEFERRAL, Deferred, Due, Health, Task};
+use super::{AFTER_DEFERRAL, Deferred, Due, Health, Tally, Task};
 use crate::budget::{Budget, Reservation};
 use crate::clock::Clock;
 use crate::discord::late::{Message, Way};
@@ -69,6 +69,8 @@ enum StoreState {
 struct Entry {
     deferred: Arc<Deferred>,
     state: State,
+    /// Since when it is in that state.
+    since: Instant,
     /// From when on Discord may be asked; `None` until the deferral is on its way.
     not_before: Option<Instant>,
     /// Counts what was said of it.
@@ -138,6 +140,7 @@ impl Ledger {
         let entry = Entry {
             deferred: Arc::new(deferred),
             state: State::Waiting,
+            since: self.clock.now(),
             not_before: None,
             version: 1,
             stored: None,
@@ -157,7 +160,7 @@ impl Ledger {
 
     /// What is said of an entry counts once: later words change nothing.
     pub(super) fn progress(&self, serial: u64, progress: Progress) {
-        let mut book = self.lock();
+        let (mut book, now) = (self.lock(), self.clock.now());
         let Some(entry) = book.entries.get_mut(&serial) else { return };
         if !matches!(entry.state, State::Waiting) {
             return;
@@ -169,6 +172,7 @@ impl Ledger {
             Progress::EditsItself => State::EditsItself,
             Progress::Failed => State::Failed,
         };
+        entry.since = now;
         entry.version += 1;
         entry._counted = self.counted(&entry.state);
         book.make_due(serial);
@@ -250,6 +254,19 @@ impl Ledger {
             StoreState::Failing(why) => Health::Degraded(why.clone()),
             StoreState::Open if book.is_slow(now) => Health::Degraded("the disk is slow".to_owned()),
             StoreState::Open => Health::Durable,
+        }
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        let (book, now, unix_time) = (self.lock(), self.clock.now(), self.clock.unix_time());
+        let undelivered = |entry: &&Entry| matches!(entry.state, State::Answered { .. } | State::Failed);
+        let since = book.entries.values().filter(undelivered).map(|entry| entry.since).min();
+        let arrived = book.entries.values().map(|entry| entry.deferred.arrived).min();
+        Tally {
+            entries: book.entries.len(),
+            undelivered: self.undelivered.used(),
+            oldest: arrived.map(|arrived| unix_time.saturating_sub(arrived)),
+            oldest_undelivered: since.map(|since| now.saturating_duration_since(since)),
         }
     }
 

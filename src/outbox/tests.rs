@@ -61,6 +61,25 @@ impl Kept {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn how_much_there_is_to_do_is_told_with_its_age() {
+    let mut kept = Kept::new();
+    assert_eq!(kept.outbox.tally(), Tally::default());
+    let tickets: Vec<_> = (1..=3).map(|id| kept.begin(id)).collect();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    tickets[0].failed();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    tickets[1].failed();
+    let tally = kept.outbox.tally();
+    assert_eq!((tally.entries, tally.undelivered), (3, 2));
+    assert_eq!(tally.oldest_undelivered, Some(Duration::from_secs(5)));
+    tickets[0].sent();
+    let due = kept.dues.0.try_recv().unwrap();
+    kept.outbox.done(&due);
+    let tally = kept.outbox.tally();
+    assert_eq!((tally.undelivered, tally.oldest_undelivered), (1, Some(Duration::ZERO)));
+}
+
 pub(super) fn token(id: u64) -> Token {
     Token::new(&format!("secret-{id}-secret")).unwrap()
 }

@@ -25,10 +25,10 @@ use tokio_rustls::server::TlsStream;
 use tracing::Level;
 
 use super::Connections;
-use super::listener::{Accepted, Stream};
 use crate::budget::Reservation;
 use crate::config::Limits;
 use crate::gateway::{Arrival, Handled};
+use crate::listener::{Accepted, Stream};
 use crate::logging::{self, Ended};
 use crate::metrics::{Metrics, Reason};
 use phases::{Overdue, Phases, Watched, linger};

@@ -26,6 +26,8 @@ pub struct ServerTls {
     pub(super) config: Arc<ServerConfig>,
     /// Where the certificate stands, for the operator.
     pub certificate: PathBuf,
+    /// When it ends: a time of day, since 1970.
+    pub expires: Duration,
     /// What the operator should know of it.
     pub warnings: Vec<String>,
 }
@@ -100,7 +102,7 @@ impl ServerTls {
 
     fn from_files(certificate: &Path, key: &Path, now: Duration) -> Result<Self, TlsError> {
         let (chain, private_key) = read_pair(certificate, key)?;
-        let warnings = warnings(certificate, &chain, now)?;
+        let (expires, warnings) = judge(certificate, &chain, now)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let (certificate_name, key_name) = (certificate.display().to_string(), key.display().to_string());
         let mismatch = |reason| match reason {
@@ -116,7 +118,7 @@ impl ServerTls {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // So that a proxy that comes back resumes, with nothing kept here for it.
         config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(mismatch)?;
-        Ok(Self { config: Arc::new(config), certificate: certificate.to_owned(), warnings })
+        Ok(Self { config: Arc::new(config), certificate: certificate.to_owned(), expires, warnings })
     }
 }
 
@@ -143,17 +145,22 @@ fn is_open_to_everyone(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
-/// What is legal, but will be trouble: an end that is near, and issuers out of order.
-fn warnings(path: &Path, chain: &[CertificateDer<'_>], now: Duration) -> Result<Vec<String>, TlsError> {
+/// When the first one ends, and what is legal, but will be trouble: an end that is near, and issuers out of order.
+fn judge(
+    path: &Path,
+    chain: &[CertificateDer<'_>],
+    now: Duration,
+) -> Result<(Duration, Vec<String>), TlsError> {
     let name = path.display();
     let bad = |reason: String| TlsError::BadCertificate { path: name.to_string(), reason };
     let mut parsed = Vec::new();
     for der in chain {
         parsed.push(parse_x509_certificate(der).map_err(|error| bad(error.to_string()))?.1);
     }
-    let mut warnings = Vec::new();
+    let (mut expires, mut warnings) = (Duration::ZERO, Vec::new());
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     if let Some(leaf) = parsed.first() {
+        expires = Duration::from_secs(leaf.validity().not_after.timestamp().try_into().unwrap_or_default());
         let left = leaf.validity().not_after.timestamp().saturating_sub(now);
         if left <= 0 {
             warnings.push(format!("the certificate in {name} has expired: clients refuse it; {RENEW}"));
@@ -171,5 +178,5 @@ fn warnings(path: &Path, chain: &[CertificateDer<'_>], now: Duration) -> Result<
         warnings
             .push(format!("the certificates in {name} are out of order: each must be signed by the next"));
     }
-    Ok(warnings)
+    Ok((expires, warnings))
 }

@@ -62,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) api: String,
     /// The secret that it shares with the handler, if it does.
     pub(crate) secret: &'static str,
+    /// The port of the admin listener, if there is to be one.
+    pub(crate) admin: Option<u16>,
     /// The folder for state, where it is a certain one.
     pub(crate) state: Option<PathBuf>,
 }
@@ -76,7 +78,7 @@ impl Daemon {
     /// Starts a daemon that believes `discord` and hands over to `handler`, a port of 127.0.0.1.
     pub(crate) async fn start(discord: &Discord, handler: u16, settings: Settings) -> Self {
         let (folder, port, public_key) = (process::folder(), free_port(), discord.public_key());
-        let Settings { way, mut tls, app, limits, api, secret, state } = settings;
+        let Settings { way, mut tls, app, limits, api, secret, admin, state } = settings;
         let api = if api.is_empty() { "http://127.0.0.1:9/api" } else { &api };
         let socket = folder.path().join("http.sock");
         let state = state.unwrap_or_else(|| folder.path().join("state"));
@@ -84,6 +86,7 @@ impl Daemon {
             tls.push_str("self_signed = true\n");
         }
         let tls = if tls.is_empty() { tls } else { format!("[tls]\n{tls}") };
+        let admin = admin.map(|port| format!("[admin]\nport = {port}")).unwrap_or_default();
         let url = format!("http://127.0.0.1:{handler}/interactions");
         let (handler, handlers) = if secret.is_empty() {
             (url, String::new())
@@ -98,6 +101,7 @@ impl Daemon {
              unix_socket = {socket:?}\n\
              state_dir = {state:?}\n\
              {tls}\n\
+             {admin}\n\
              [limits]\n{limits}\n\
              [discord]\napi = {api:?}\n\
              [apps.mybot]\npublic_key = \"{public_key}\"\nhandler = \"{handler}\"\n{app}\n{handlers}"

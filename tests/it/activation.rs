@@ -65,6 +65,38 @@ async fn a_socket_that_is_handed_over_is_served_and_the_port_is_not_bound_again(
     assert!(!log.contains("systemctl edit"), "{log}");
 }
 
+/// As it does not know of it, the main listener has nothing to miss.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_for_the_admin_listener_is_served_by_it() {
+    let (listener, admin) = socket();
+    let (main, address) = socket();
+    let settings = format!(
+        "port = {}\naddress = \"127.0.0.1\"\n[admin]\nport = {}\naddress = \"127.0.0.1\"",
+        address.port(),
+        admin.port()
+    );
+    let sockets = hands_over(vec![listener.into(), main.into()]);
+    let handler = Handler::fine().await;
+    let daemon = Binary::serve_with(&settings, "", &handler.url(), sockets).await;
+    daemon.until_log(&format!("status page on http://{admin}/")).await;
+    assert!(!daemon.log().contains(" WARN "), "{}", daemon.log());
+    let mut stream = TcpStream::connect(admin).await.unwrap();
+    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    assert!(wire::read_answer(&mut stream).await.starts_with("http/1.1 200"));
+    assert!(answer(&daemon, address, 1).await.starts_with("http/1.1 200"));
+}
+
+/// Only for the main port is there a unit that could hand it over.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_listener_that_nobody_hands_over_is_bound_without_a_word() {
+    let (main, address) = socket();
+    let settings = format!("port = {}\naddress = \"127.0.0.1\"\n[admin]\nport = 0", address.port());
+    let daemon =
+        Binary::serve_with(&settings, "", "http://127.0.0.1:9/", hands_over(vec![main.into()])).await;
+    daemon.until_log("status page on http://127.0.0.1:").await;
+    assert!(!daemon.log().contains(" WARN "), "{}", daemon.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_unix_socket_is_taken_over_too() {
     let handler = Handler::fine().await;

@@ -70,7 +70,7 @@ async fn told(handler: Handler, port: u16) -> String {
     let line = &lines[0];
     assert_eq!(
         [&line["level"], &line["app"], &line["kind"], &line["name"], &line["route"], &line["outcome"]],
-        ["WARN", "mybot", "command", "\"roll\"", "command roll", "failed"],
+        ["WARN", "mybot", "command", "roll", "command roll", "failed"],
         "{line:#}"
     );
     assert_eq!(line["handler"], format!("http://127.0.0.1:{port}/bot"), "{line:#}");

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 8] = [
     &["cli"],
     &["daemon", "rehearsal"],
-    &["server"],
+    &["admin", "server"],
     &["gateway", "delivery"],
     &["forward", "outbox"],
-    &["routes", "logging"],
+    &["routes", "logging", "listener"],
     &["config", "metrics", "activity"],
-    &["discord", "clock", "budget", "pem", "systemd"],
+    &["discord", "clock", "budget", "pem", "pulse", "systemd"],
 ];
 
 fn layer(room: &str) -> Option<usize> {

@@ -11,8 +11,10 @@
 )]
 
 mod activation;
+mod admin;
 mod answers;
 mod burst;
+mod canary;
 mod commands;
 mod crash;
 mod deferral;
@@ -22,15 +24,18 @@ mod framing;
 mod handlers;
 mod layers;
 mod limits;
+mod logs;
 mod outbox;
 mod probe;
 mod provenance;
 mod reach;
 mod reload;
 mod replay;
+mod replica_status;
 mod replicas;
 mod routing;
 mod serving;
+mod status;
 mod stop;
 mod support;
 mod tls;

@@ -75,7 +75,8 @@ async fn every_interaction_leaves_one_line_and_no_secret() {
     assert_eq!(line["message"], "interaction answered");
     assert_eq!(line["app"], "mybot");
     assert_eq!(line["kind"], "command");
-    assert_eq!(line["name"], "\"roll\"");
+    assert_eq!(line["name"], "roll");
+    assert_eq!(line["target"], "shardless::interactions");
     assert_eq!(line["handler"], handler.url());
     assert_eq!(line["status"], 200);
     assert!(line["ms"].is_f64() && line["handler_ms"].is_f64(), "{line}");

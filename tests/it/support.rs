@@ -1,5 +1,6 @@
 //! What the tests play with: a daemon on a port of its own, a handler that does as told, and a clock in their hand.
 
+pub(crate) mod admin;
 mod binary;
 pub(crate) mod certificates;
 mod clock;
@@ -35,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A daemon in this process; it stops when dropped.
 pub(crate) struct TestDaemon {
     pub(crate) address: SocketAddr,
+    /// Where the admin listener is, if there is one.
+    pub(crate) admin: Option<SocketAddr>,
     pub(crate) handler: Handler,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) metrics: Arc<Metrics>,
@@ -79,11 +82,12 @@ impl TestDaemon {
         let config = Config::parse("test.toml", &text).unwrap();
         let daemon = Daemon::bind(config, Sockets::default(), Arc::<TestClock>::clone(&clock)).unwrap();
         let address = daemon.addresses().unwrap()[0];
+        let admin = daemon.admin_addresses().first().copied();
         let metrics = daemon.metrics();
         let (stop, stopped) = watch::channel(false);
         let discord = StandIn::new(signer, Arc::<TestClock>::clone(&clock)).unwrap();
         let running = tokio::spawn(daemon.run(stopped));
-        Self { address, handler, clock, metrics, discord, stop, running, _state: state }
+        Self { address, admin, handler, clock, metrics, discord, stop, running, _state: state }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -151,6 +151,7 @@ impl Ledger {
                 deferred: Arc::new(deferred),
                 _counted: self.counted(&state),
                 state,
+                since: self.clock.now(),
                 not_before: Some(not_before),
                 version: 1,
                 stored: Some(1),

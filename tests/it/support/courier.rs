@@ -68,14 +68,10 @@ impl Courier {
         let (outbox, dues) = Outbox::new(Arc::<TestClock>::clone(&clock), Arc::clone(&metrics));
         let deliverys_clock = deliverys_clock.unwrap_or_else(|| Arc::<TestClock>::clone(&clock));
         let url = url.parse().unwrap();
-        let delivery = Delivery::new(
-            &url,
-            outbox.clone(),
-            dues,
-            deliverys_clock,
-            Arc::clone(&metrics),
-            Activity::default(),
-        );
+        let (metrics_of_it, flood) = (Arc::clone(&metrics), Arc::default());
+        let activity = Activity::default();
+        let delivery =
+            Delivery::new(&url, outbox.clone(), dues, deliverys_clock, metrics_of_it, activity, flood);
         let running = tokio::spawn(delivery.run());
         Self { api, outbox, clock, metrics, running }
     }

@@ -172,7 +172,7 @@ pub(crate) fn follow_ups(view: &View) -> Vec<&str> {
 }
 
 /// A port that nothing listens on, below those that the system gives to outgoing connections, and never the same twice.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         let first = 10_000 + u16::try_from(std::process::id() % 1000).unwrap() * 20;

@@ -20,8 +20,9 @@ use crate::config::Listen;
 use crate::systemd::Sockets;
 
 /// Something that connections come from.
-pub(super) struct Listener {
+pub struct Listener {
     socket: Socket,
+    was_handed_over: bool,
     past: Past,
 }
 
@@ -68,15 +69,18 @@ enum Socket {
 }
 
 /// A connection that was accepted.
-pub(super) struct Accepted {
-    pub(super) stream: Stream,
+pub struct Accepted {
+    /// What it runs over.
+    pub stream: Stream,
     /// Whether it may have waited for this process to start.
-    pub(super) has_waited: bool,
+    pub has_waited: bool,
 }
 
 /// What a connection runs over.
-pub(super) enum Stream {
+pub enum Stream {
+    /// The port.
     Tcp(TcpStream),
+    /// The unix socket.
     Unix(UnixStream),
 }
 
@@ -86,11 +90,16 @@ pub(super) enum Stream {
 pub struct BindError {
     address: String,
     reason: io::Error,
-    hint: &'static str,
+    hint: String,
 }
 
-/// Takes what was handed over, and binds what the config asks for besides.
-pub(super) fn bind(listen: &Listen, sockets: Sockets) -> Result<Vec<Listener>, BindError> {
+/// Takes what was handed over, and binds what the config asks for besides. `table` is where it does, with a dot; nothing
+/// for the top.
+///
+/// # Errors
+///
+/// [`BindError`], which names the address.
+pub fn bind(listen: &Listen, table: &str, sockets: Sockets) -> Result<Vec<Listener>, BindError> {
     let others = sockets.others;
     if others > 0 {
         warn!("systemd hands over {others} sockets that nobody can connect to, which are not used");
@@ -98,23 +107,29 @@ pub(super) fn bind(listen: &Listen, sockets: Sockets) -> Result<Vec<Listener>, B
     let handed_over = take(sockets).map_err(|reason| BindError {
         address: "a socket that systemd hands over".to_owned(),
         reason,
-        hint: "",
+        hint: String::new(),
     })?;
-    let mut own: Vec<_> = tcp::bind(listen, &handed_over)?.into_iter().map(Socket::Tcp).collect();
+    let mut own: Vec<_> = tcp::bind(listen, table, &handed_over)?.into_iter().map(Socket::Tcp).collect();
     if let Some(path) =
         listen.unix_socket.as_deref().filter(|path| !handed_over.iter().any(|one| one.is_at(path)))
     {
         own.push(Socket::Unix(unix::bind(path)?, path.to_owned()));
     }
-    if !handed_over.is_empty() {
-        for socket in &own {
-            warn!(
-                "systemd does not hand {socket} over, so connections to it are refused while the daemon restarts: add it with `systemctl edit shardless.socket`"
-            );
-        }
-    }
-    let listener = |was_handed_over| move |socket| Listener { socket, past: Past::of(was_handed_over) };
+    let listener =
+        |was_handed_over| move |socket| Listener { socket, was_handed_over, past: Past::of(was_handed_over) };
     Ok(handed_over.into_iter().map(listener(true)).chain(own.into_iter().map(listener(false))).collect())
+}
+
+/// Where systemd hands some over, warns of those that it does not.
+pub fn warn_of_own(listeners: &[Listener]) {
+    if !listeners.iter().any(|listener| listener.was_handed_over) {
+        return;
+    }
+    for listener in listeners.iter().filter(|listener| !listener.was_handed_over) {
+        warn!(
+            "systemd does not hand {listener} over, so connections to it are refused while the daemon restarts: add it with `systemctl edit shardless.socket`"
+        );
+    }
 }
 
 fn take(sockets: Sockets) -> io::Result<Vec<Socket>> {
@@ -133,7 +148,11 @@ fn take(sockets: Sockets) -> io::Result<Vec<Socket>> {
 
 /// The next connection of whichever listener has one. Who is asked first goes by `turn`, so that no other has to wait for
 /// one that always has some.
-pub(super) async fn accept(listeners: &[Listener], turn: usize) -> io::Result<Accepted> {
+///
+/// # Errors
+///
+/// If that listener has none to give: for want of descriptors, or since the peer has gone.
+pub async fn accept(listeners: &[Listener], turn: usize) -> io::Result<Accepted> {
     std::future::poll_fn(|context| {
         let in_turn = listeners.iter().cycle().skip(turn % listeners.len().max(1)).take(listeners.len());
         let accepted = in_turn.into_iter().find_map(|listener| match listener.poll_accept(context) {
@@ -159,7 +178,7 @@ impl Listener {
     }
 
     /// The TCP address, if it is one.
-    pub(super) fn address(&self) -> Option<io::Result<std::net::SocketAddr>> {
+    pub fn address(&self) -> Option<io::Result<std::net::SocketAddr>> {
         match &self.socket {
             Socket::Tcp(listener) => Some(listener.local_addr()),
             Socket::Unix(..) => None,

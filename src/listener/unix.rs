@@ -15,8 +15,10 @@ const MODE: u32 = 0o666;
 
 /// Binds the socket. A file that a dead process left there is replaced; one that somebody listens on is not.
 pub(super) fn bind(path: &Path) -> Result<UnixListener, BindError> {
-    let refuse =
-        |reason: io::Error, hint| BindError { address: format!("unix:{}", path.display()), reason, hint };
+    let refuse = |reason: io::Error, hint: &str| {
+        let address = format!("unix:{}", path.display());
+        BindError { address, reason, hint: hint.to_owned() }
+    };
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
             let source = io::Error::from(io::ErrorKind::AlreadyExists);

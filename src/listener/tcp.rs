@@ -13,19 +13,27 @@ use crate::config::{Address, Listen};
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-fn hint(error: &io::Error) -> &'static str {
+fn hint(error: &io::Error, table: &str) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "; another program has this port (another shardless?): stop it, or change `port`"
+            format!("; another program has this port (another shardless?): stop it, or change `{table}port`")
         }
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: change `port`",
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address: change `address`",
-        _ => "",
+        io::ErrorKind::PermissionDenied => {
+            format!("; ports below 1024 need a privilege: change `{table}port`")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("; this machine has no such address: change `{table}address`")
+        }
+        _ => String::new(),
     }
 }
 
 /// Binds all addresses on one port, but for those that `handed_over` has.
-pub(super) fn bind(listen: &Listen, handed_over: &[Socket]) -> Result<Vec<TcpListener>, BindError> {
+pub(super) fn bind(
+    listen: &Listen,
+    table: &str,
+    handed_over: &[Socket],
+) -> Result<Vec<TcpListener>, BindError> {
     let mut listeners = Vec::new();
     let mut port = listen.port;
     for ip in listen.addresses() {
@@ -42,7 +50,7 @@ pub(super) fn bind(listen: &Listen, handed_over: &[Socket]) -> Result<Vec<TcpLis
             // A machine without IPv6 has one loopback address.
             Err(_) if is_absent(ip, listen) => info!("no IPv6 on this machine: listening on 127.0.0.1 alone"),
             Err(reason) => {
-                let hint = hint(&reason);
+                let hint = hint(&reason, table);
                 return Err(BindError { address: address.to_string(), reason, hint });
             }
         }
@@ -91,7 +99,7 @@ mod tests {
     #[tokio::test]
     async fn localhost_is_both_loopback_addresses_on_one_port() {
         let listeners =
-            bind(&Listen { address: Address::Localhost, port: 0, unix_socket: None }, &[]).unwrap();
+            bind(&Listen { address: Address::Localhost, port: 0, unix_socket: None }, "", &[]).unwrap();
         let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
         assert!(addresses.iter().all(|address| address.ip().is_loopback()));
         assert!(addresses.iter().all(|address| address.port() == addresses[0].port()));
@@ -118,9 +126,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_in_use_is_named_with_what_to_do() {
-        let first = bind(&Listen { address: Address::Localhost, port: 0, unix_socket: None }, &[]).unwrap();
+        let first =
+            bind(&Listen { address: Address::Localhost, port: 0, unix_socket: None }, "", &[]).unwrap();
         let port = first[0].local_addr().unwrap().port();
-        let error = bind(&Listen { address: Address::Localhost, port, unix_socket: None }, &[])
+        let error = bind(&Listen { address: Address::Localhost, port, unix_socket: None }, "", &[])
             .unwrap_err()
             .to_string();
         assert!(error.starts_with(&format!("cannot listen on 127.0.0.1:{port}: ")), "{error}");

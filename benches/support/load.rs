@@ -14,12 +14,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::handler::CALLBACK;
+use crate::process::Server;
 use crate::wire::{Message, Wire};
 
 const PONG: &str = r#"{"type":1}"#;
 
 /// Far longer than any load takes; one that hangs ends.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// For a server to write its log out and fall asleep; only then is its CPU time exact.
+const SETTLE: Duration = Duration::from_millis(100);
 /// For a server to start.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -132,6 +135,25 @@ impl Clients {
         let played = timeout(PATIENCE, playing.join_all()).await.context("the load hangs")?;
         Ok(Self(played.into_iter().collect::<Result<_>>()?))
     }
+}
+
+/// CPU time of the server alone. The first request of each connection goes before the clock starts, so that its own
+/// connections to the handler are open.
+pub(crate) async fn cost_per_request(
+    server: &Server,
+    mut batch: Batch,
+    connections: usize,
+) -> Result<Duration> {
+    let first = batch.split_first(connections);
+    let clients = Clients::connect(server.address, connections).await?.play(first).await?;
+    let count = u32::try_from(batch.len())?;
+    tokio::time::sleep(SETTLE).await;
+    let before = server.cpu_time()?;
+    let clients = clients.play(batch).await?;
+    tokio::time::sleep(SETTLE).await;
+    let spent = server.cpu_time()? - before;
+    drop(clients);
+    Ok(spent / count)
 }
 
 fn request(signer: &Signer, payload: &Payload) -> Vec<u8> {

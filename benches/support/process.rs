@@ -27,19 +27,42 @@ pub(crate) struct Nginx {
 }
 
 impl Server {
-    /// The daemon with its default config: replay guard, metrics, and a log line per interaction.
-    pub(crate) fn daemon(program: &Path, key: &PublicKey, handler: SocketAddr) -> Result<Self> {
+    /// The daemon with its default config but for `settings`: replay guard, metrics, and a log line per interaction.
+    pub(crate) fn daemon(
+        program: &Path,
+        key: &PublicKey,
+        handler: SocketAddr,
+        settings: &str,
+    ) -> Result<Self> {
+        Self::daemon_by(Command::new(program), key, handler, settings)
+    }
+
+    /// The same by a command that the daemon's own arguments end.
+    pub(crate) fn daemon_by(
+        mut command: Command,
+        key: &PublicKey,
+        handler: SocketAddr,
+        settings: &str,
+    ) -> Result<Self> {
         let (folder, address) = (tempfile::tempdir()?, free_address()?);
         let config = folder.path().join("config.toml");
         let text = format!(
-            "port = {}\n[apps.bench]\npublic_key = \"{key}\"\nhandler = \"http://{handler}/interactions\"\n",
-            address.port()
+            "port = {}\nstate_dir = {:?}\n{settings}\n[apps.bench]\npublic_key = \"{key}\"\nhandler = \"http://{handler}/interactions\"\n",
+            address.port(),
+            folder.path(),
         );
         fs::write(&config, text)?;
-        let mut command = Command::new(program);
         command.arg("serve").arg("--config").arg(config);
         let child = spawn(command, folder.path())?;
         Ok(Self { address, child, stop: None, _folder: folder })
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status()?;
+        anyhow::ensure!(status.success(), "it had ended already");
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Nanoseconds that the process and its children were on a processor. Clock ticks would be too coarse.
@@ -149,6 +172,6 @@ fn spawn(mut command: Command, folder: &Path) -> Result<Child> {
 }
 
 /// A port that was free a moment ago.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

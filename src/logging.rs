@@ -1,5 +1,6 @@
 //! The daemon's log: how it is set up. What requests leave in it stands in [`lines`].
 
+mod batches;
 mod flood;
 mod journal;
 mod lines;
@@ -17,6 +18,7 @@ use tracing_subscriber::reload;
 
 use crate::config::{Log, LogFormat, LogPart};
 use crate::systemd;
+use batches::Batches;
 pub use flood::Flood;
 use journal::{Journal, JournalSocket};
 pub use lines::{
@@ -73,8 +75,9 @@ pub fn start(log: &Log) -> Result<Logging, Box<dyn std::error::Error + Send + Sy
         },
     };
     let (writer, _writing) = match journal {
-        Some(journal) => non_blocking(journal),
-        None => non_blocking(stderr),
+        // The journal takes one entry a piece.
+        Some(journal) => non_blocking(Batches(journal)),
+        None => non_blocking(batches::buffered(stderr)),
     };
     let (subscriber, level) = subscriber(format, log, colours, writer);
     tracing::subscriber::set_global_default(subscriber)?;

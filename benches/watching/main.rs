@@ -211,7 +211,15 @@ struct Page(TcpStream);
 
 impl Page {
     async fn open(port: u16) -> Result<Self> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let start = Instant::now();
+        // It is bound after the daemon's own port.
+        let mut stream = loop {
+            match TcpStream::connect(("127.0.0.1", port)).await {
+                Ok(stream) => break stream,
+                Err(error) if start.elapsed() > Duration::from_secs(10) => return Err(error.into()),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
         stream.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
         let mut first = [0; 12];
         stream.read_exact(&mut first).await?;

@@ -46,7 +46,10 @@ function drawApps({ apps, handlers }) {
       refill(top.children[1], state, () =>
         tag(state, { ok: 'ok', warn: 'handler fails', bad: 'handler down', idle: 'not called yet' }[state]),
       );
-      set(top.children[2], app.last === null ? 'nothing yet' : `${age(now() - app.last)} ago`);
+      // Here, and not with the totals, where its coming and going would move whatever is below.
+      const last = app.last === null ? 'nothing yet' : `${age(now() - app.last)} ago`;
+      set(top.children[2], app.in_flight[0] ? `${count(app.in_flight[0])} in flight, ${last}` : last);
+      top.children[2].title = `${partOf(app.in_flight)} in flight`;
       set(where, `${app.path} → ${app.handlers.join(', ') || 'its routes’ replies'}`);
       const shown = Object.entries(OUTCOMES).filter(([outcome]) => app.totals[outcome]);
       const all = sum(Object.values(app.totals));
@@ -59,12 +62,11 @@ function drawApps({ apps, handlers }) {
           part.style.flexGrow = app.totals[outcome] / all;
         },
       );
-      refill(totals, [app.totals, app.in_flight], () => [
-        ...shown.map(([outcome, [word]]) =>
+      refill(totals, app.totals, () =>
+        shown.map(([outcome, [word]]) =>
           make('span', null, make('b', null, count(app.totals[outcome])), ` ${word}`),
         ),
-        app.in_flight[0] ? make('span', null, make('b', null, partOf(app.in_flight)), ' in flight') : null,
-      ]);
+      );
     },
   );
 }
@@ -91,10 +93,9 @@ function drawHandlers({ handlers }) {
       ),
     (node, handler) => {
       const [top, apps, replicas] = node.children;
-      set(
-        top.lastChild,
-        `${partOf(handler.in_flight)} in flight${handler.deferred?.[0] ? `, ${partOf(handler.deferred)} deferred` : ''}`,
-      );
+      const deferred = handler.deferred[0] ? `, ${count(handler.deferred[0])} deferred` : '';
+      set(top.lastChild, `${count(handler.in_flight[0])} in flight${deferred}`);
+      top.lastChild.title = `${partOf(handler.in_flight)} in flight, ${partOf(handler.deferred)} deferred`;
       set(
         apps,
         handler.apps.length > 4

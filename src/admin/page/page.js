@@ -34,6 +34,8 @@ function connect() {
 function hear(told) {
   status = told;
   heard = performance.now();
+  // The dot beats with what comes, and so stands still with it.
+  document.body.dataset.beat = document.body.dataset.beat === '1' ? '0' : '1';
   mark('live');
   render();
 }
@@ -87,12 +89,10 @@ function render() {
 // ---- head, verdict, lamps
 
 function drawFeed() {
-  const feed = document.body.dataset.feed;
-  const old = status ? ` as of ${age(performance.now() - heard)} ago` : '';
-  set(
-    $('feed').lastChild,
-    feed === 'live' ? 'live' : feed === 'lost' ? `reconnecting…${old}` : 'connecting…',
-  );
+  const { feed } = document.body.dataset;
+  const [, word, old] = $('feed').children;
+  set(word, { live: 'live', lost: 'reconnecting…' }[feed] ?? 'connecting…');
+  set(old, feed === 'lost' && status ? `as of ${age(performance.now() - heard)} ago` : '');
 }
 
 function drawHead({ daemon }) {

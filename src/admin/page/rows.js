@@ -2,20 +2,20 @@
 
 const KEPT = 200;
 const FIRST = 25;
-// More than this at once, and a flash for each would be a flicker.
-const FLASHES = 4;
+// More than this at once, and a mark on each would be a flicker.
+const MARKED = 4;
 
 const interactions = new Map();
 let shown = [];
 let isPaused = false;
 let showsAll = false;
-let flashing = new Set();
+let arrived = new Set();
 
 function take(told, isFirst) {
   const before = interactions.size;
   const added = told.filter(({ key }) => !interactions.has(key));
   for (const it of told) interactions.set(it.key, it);
-  flashing = new Set(!isFirst && before && added.length <= FLASHES ? added.map(({ key }) => key) : []);
+  arrived = new Set(!isFirst && before && added.length <= MARKED ? added.map(({ key }) => key) : []);
   const held = new Set(shown);
   for (const it of newestFirst().slice(KEPT)) if (!held.has(it.key)) interactions.delete(it.key);
 }
@@ -94,14 +94,11 @@ function drawRows() {
 }
 
 function createRow({ key }) {
-  const row = make(
-    'details',
-    { class: flashing.has(key) ? 'i new' : 'i', data: { key } },
-    make('summary', { class: 'row' }),
-  );
+  const row = make('details', { class: 'i', data: { key } }, make('summary', { class: 'row' }));
   row.addEventListener('toggle', () => {
     if (row.open) {
-      row.append(make('div', { class: 'body' }));
+      // Closed and opened at once is one event.
+      if (!row.querySelector('.body')) row.append(make('div', { class: 'body' }));
       drawBody(row);
     } else {
       row.querySelector('.body')?.remove();
@@ -112,6 +109,7 @@ function createRow({ key }) {
 }
 
 function updateRow(row, it) {
+  row.classList.toggle('new', arrived.has(it.key));
   if (row.it !== it) {
     row.it = it;
     const [word, color, state] = OUTCOMES[it.outcome] ?? [it.outcome, '--pong', 'ok'];

@@ -141,7 +141,7 @@ onPage('a row opens by mouse and by keyboard, and stays where it is', {}, async 
   const key = await row.getAttribute('data-key');
   await row.locator('summary').click();
   const body = page.locator(`[data-key="${key}"] .body`);
-  assert.ok((await body.locator('.step').count()) >= 2);
+  await until('its timeline is there', async () => (await body.locator('.step').count()) >= 2);
   assert.match(await text(body), /Trace[0-9a-f]{32}/);
   await page.mouse.move(0, 0);
   const place = await row.boundingBox();
@@ -251,8 +251,10 @@ for (const width of [360, 375]) {
     `a phone ${width} wide needs no scrolling to the side`,
     { viewport: { width, height: 740 }, isMobile: true, hasTouch: true },
     async (page) => {
-      await play('W'.repeat(100), 1, 'component');
-      const row = rowOf(page, 'WWWW');
+      // A name of its own: a row that came before would be moved by this one just when it is tapped.
+      const name = `${width}${'W'.repeat(97)}`;
+      await play(name, 1, 'component');
+      const row = rowOf(page, name);
       await until('it is there', async () => (await row.count()) === 1);
       await row.locator('summary').tap();
       await until('it is open', () => row.locator('.body').isVisible());
@@ -277,9 +279,10 @@ for (const colorScheme of ['light', 'dark']) {
     `its text can be read where it is ${colorScheme}`,
     { colorScheme, reducedMotion: 'reduce' },
     async (page) => {
-      await play('read me');
-      await until('it is there', async () => (await rowOf(page, 'read me').count()) > 0);
-      await rowOf(page, 'read me').locator('summary').click();
+      const name = `read me, ${colorScheme}`;
+      await play(name);
+      await until('it is there', async () => (await rowOf(page, name).count()) > 0);
+      await rowOf(page, name).locator('summary').click();
       await page.mouse.move(0, 0);
       const { ratio, where } = await lowestContrast(page);
       console.log(`${colorScheme}: the lowest contrast is ${ratio.toFixed(2)} (${where})`);

@@ -2,6 +2,7 @@
 
 mod charts;
 mod feed;
+mod recent;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -49,6 +50,11 @@ impl Outcome {
         Self::Duplicate,
         Self::Pong,
     ];
+
+    /// Whether it says something of how long Discord waits: PINGs and duplicates wait for nobody.
+    pub fn is_an_answer(self) -> bool {
+        !matches!(self, Self::Pong | Self::Duplicate)
+    }
 
     /// A word for logs and metrics.
     pub fn as_str(self) -> &'static str {

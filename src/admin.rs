@@ -36,6 +36,9 @@ use crate::systemd::Sockets;
 use connection::Connections;
 pub use situation::{Certificate, ConfigFile, Facts, Phase, ReloadFailure, Situation};
 
+/// Names that are looked up at once.
+const LOOKUPS: usize = 8;
+
 /// For the thread to end.
 const END: Duration = Duration::from_secs(1);
 
@@ -125,7 +128,11 @@ fn serve<F: Future<Output = ()>>(
     sockets: Sockets,
     run: impl FnOnce(Bound) -> F,
 ) -> Result<(), AdminError> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        // They look names up, and where nobody answers each takes a while.
+        .max_blocking_threads(LOOKUPS)
+        .build()?;
     let listeners = {
         // The sockets belong to this runtime.
         let _inside = runtime.enter();

@@ -232,6 +232,9 @@ impl Daemon {
             }
         }
         announce_apps(&self.gateway.snapshot());
+        if let Some(address) = self.admin_addresses().iter().find(|address| !address.ip().is_loopback()) {
+            warn!("the status page on {address} has no password: whoever reaches it sees what goes on");
+        }
         if let Some(address) = self.admin_addresses().first() {
             info!("status page on http://{address}/");
         }
@@ -309,7 +312,7 @@ fn is_of_admin(config: &Config, address: SocketAddr) -> bool {
 }
 
 fn certificate(tls: &ServerTls) -> Certificate {
-    Certificate { file: tls.certificate.clone(), expires: tls.expires }
+    Certificate { file: tls.certificate.clone(), expires: tls.expires, renew_from: tls.renew_from }
 }
 
 fn announce_tls(tls: Option<&ServerTls>) {

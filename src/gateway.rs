@@ -266,7 +266,11 @@ impl Gateway {
         self.metrics.interactions.get_or_create(&labels).inc();
         let seconds = end.elapsed.as_secs_f64();
         self.metrics.answer_seconds.get_or_create(&app).observe(seconds);
-        self.metrics.deadline_margin_seconds.get_or_create(&app).observe(DISCORDS_DEADLINE - seconds);
+        if end.outcome.is_an_answer() {
+            // A sum that falls would be no sum to Prometheus.
+            let margin = (DISCORDS_DEADLINE - seconds).max(0.0);
+            self.metrics.deadline_margin_seconds.get_or_create(&app).observe(margin);
+        }
     }
 
     fn note(&self, refusal: &Refusal, client: IpAddr, path: &str) {

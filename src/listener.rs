@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::config::Listen;
+use crate::config::{Listen, LogPart};
 use crate::systemd::Sockets;
 
 /// Something that connections come from.
@@ -102,7 +102,7 @@ pub struct BindError {
 pub fn bind(listen: &Listen, table: &str, sockets: Sockets) -> Result<Vec<Listener>, BindError> {
     let others = sockets.others;
     if others > 0 {
-        warn!("systemd hands over {others} sockets that nobody can connect to, which are not used");
+        warn!(target: LogPart::Server.target(), "systemd hands over {others} sockets that nobody can connect to, which are not used");
     }
     let handed_over = take(sockets).map_err(|reason| BindError {
         address: "a socket that systemd hands over".to_owned(),
@@ -127,6 +127,7 @@ pub fn warn_of_own(listeners: &[Listener]) {
     }
     for listener in listeners.iter().filter(|listener| !listener.was_handed_over) {
         warn!(
+            target: LogPart::Server.target(),
             "systemd does not hand {listener} over, so connections to it are refused while the daemon restarts: add it with `systemctl edit shardless.socket`"
         );
     }

@@ -114,7 +114,7 @@ pub struct Metrics {
     pub refusals: Family<Reason, Counter>,
     /// From a request's first byte to its answer.
     pub answer_seconds: Family<App, Histogram, fn() -> Histogram>,
-    /// What was left of Discord's three seconds when the answer was there; less than nothing where it came too late.
+    /// What was left of Discord's three seconds when the answer was there; nothing where it came too late.
     pub deadline_margin_seconds: Family<App, Histogram, fn() -> Histogram>,
     /// From forwarding a request to the end of the handler's answer.
     pub handler_seconds: Family<App, Histogram, fn() -> Histogram>,

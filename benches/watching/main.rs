@@ -49,7 +49,7 @@ struct Plan {
 /// One of both daemons.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Everything that shows something: admin listener, an open page, a line for each interaction.
+    /// Everything that shows something: admin listener, an open page, a scrape each second, a line for each interaction.
     On,
     /// Nothing of it.
     Off,
@@ -100,6 +100,7 @@ async fn measure_time(plan: &Plan, program: &Path, discord: &mut Discord, handle
     let off = Daemon::start(Command::new(program), Kind::Off, discord, handler)?;
     Clients::connect(on.server.address, 1).await?;
     let page = tokio::spawn(Page::open(on.admin).await?.read());
+    let scraping = tokio::spawn(scrape(on.admin));
     for (name, connections, requests) in
         [("32 connections", MANY, plan.many), ("1 connection", 1, plan.single)]
     {
@@ -129,6 +130,7 @@ async fn measure_time(plan: &Plan, program: &Path, discord: &mut Discord, handle
         );
     }
     page.abort();
+    scraping.abort();
     Ok(())
 }
 
@@ -204,6 +206,16 @@ async fn measure_pages(plan: &Plan, program: &Path, discord: &mut Discord, handl
         shares[1] - shares[0]
     );
     Ok(())
+}
+
+/// As Prometheus does, but each second.
+async fn scrape(port: u16) -> Result<()> {
+    loop {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+        stream.read_to_end(&mut Vec::new()).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Somebody who looks at the page.

@@ -91,6 +91,12 @@ impl Charts {
         }
     }
 
+    /// How many of a kind there were in the last five minutes, as seen from that second.
+    pub fn recently(&self, column: Column, now: u64) -> u64 {
+        let [finest, ..] = &self.spans;
+        finest.seen_from(now).map(|slot| u64::from(slot.of(column))).sum()
+    }
+
     /// All of them, in the order of [`LENGTHS`].
     pub fn spans(&self) -> &[Span] {
         &self.spans

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::charts::{Charts, Column, LENGTHS, Point};
+use super::recent::Recent;
 use super::{End, Outcome, Record};
 use crate::clock::Clock;
 
@@ -16,6 +17,9 @@ const ROWS: usize = 200;
 
 /// Later steps of one interaction that are remembered: whatever Discord makes of a late answer, it ends.
 const STEPS: usize = 24;
+
+/// Seconds that count as lately.
+const LATELY: u64 = 300;
 
 /// Seconds by which the time of day may be off before it is taken for another.
 const CLOCK_IS_THE_SAME: u64 = 2;
@@ -42,8 +46,10 @@ struct State {
     ends: BTreeMap<&'static str, u64>,
     /// Requests to Discord's REST API.
     requests: BTreeMap<&'static str, u64>,
-    /// Those of them without an answer to go by, since the last one that had one.
-    in_vain: u32,
+    /// Those of them without an answer to go by, since the last one that had one; and the second of the last one of all.
+    in_vain: (u32, Option<u64>),
+    /// Refusals and faults of the last minutes.
+    recent: Recent,
     /// The newest last.
     rows: VecDeque<Arc<Row>>,
     /// Counts what is remembered, and each change of it.
@@ -53,8 +59,9 @@ struct State {
 /// When charts began: where their slots lie, whatever the time of day does.
 struct Began {
     at: Instant,
-    /// The time of day by then, as the round number that slots count from, and what it had above that.
+    /// The second that they count from, by the time of day: a round one, until the clock is set.
     round: u64,
+    /// What the time of day had above that.
     above: Duration,
 }
 
@@ -84,7 +91,7 @@ impl Totals {
 pub struct Row {
     /// Its number, from the start on.
     pub key: u64,
-    /// When it last changed, in numbers of [`Activity::revision`].
+    /// When it last changed, in numbers of [`View::revision`].
     pub revision: u64,
     /// The time of day when its first byte came, since 1970.
     pub arrived: Duration,
@@ -118,7 +125,8 @@ impl Activity {
             faults: BTreeMap::new(),
             ends: BTreeMap::new(),
             requests: BTreeMap::new(),
-            in_vain: 0,
+            in_vain: (0, None),
+            recent: Recent::default(),
             rows: VecDeque::with_capacity(ROWS),
             revision: 0,
         };
@@ -144,8 +152,7 @@ impl Activity {
     pub fn answered(&self, record: &Record, end: End) {
         let Some(feed) = &self.0 else { return };
         let arrived = feed.clock.unix_time().saturating_sub(end.elapsed);
-        let says_nothing = matches!(end.outcome, Outcome::Pong | Outcome::Duplicate);
-        let waited = (!says_nothing).then_some(end.elapsed);
+        let waited = end.outcome.is_an_answer().then_some(end.elapsed);
         let point = Point { column: Column::Outcome(end.outcome), waited };
         let is_over = end.outcome != Outcome::Deferred;
         let record = record.clone();
@@ -208,38 +215,42 @@ impl Activity {
         let second = state.began.second(feed.clock.now());
         state.all.count(second, Point { column, waited: None });
         *state.refusals.entry(reason).or_default() += 1;
+        state.recent.count(second, reason);
     }
 
     /// A connection ended by its peer's fault.
     pub fn connection_ended(&self, reason: &'static str) {
-        self.count(|state| &mut state.faults, reason);
+        let Some(feed) = &self.0 else { return };
+        let mut state = feed.lock();
+        let second = state.began.second(feed.clock.now());
+        *state.faults.entry(reason).or_default() += 1;
+        state.recent.count(second, reason);
     }
 
     /// A deferred interaction came to its end.
     pub fn delivered(&self, result: &'static str) {
-        self.count(|state| &mut state.ends, result);
+        let Some(feed) = &self.0 else { return };
+        *feed.lock().ends.entry(result).or_default() += 1;
     }
 
     /// A request to Discord's REST API was made; its answer had that status, or was nothing to go by.
     pub fn requested(&self, status: &'static str, is_in_vain: bool) {
         let Some(feed) = &self.0 else { return };
         let mut state = feed.lock();
-        state.in_vain = if is_in_vain { state.in_vain.saturating_add(1) } else { 0 };
+        let second = state.began.second(feed.clock.now());
+        let in_vain = if is_in_vain { state.in_vain.0.saturating_add(1) } else { 0 };
+        state.in_vain = (in_vain, Some(second));
         *state.requests.entry(status).or_default() += 1;
-    }
-
-    fn count(&self, which: impl FnOnce(&mut State) -> &mut BTreeMap<&'static str, u64>, word: &'static str) {
-        let Some(feed) = &self.0 else { return };
-        *which(&mut feed.lock()).entry(word).or_default() += 1;
     }
 
     /// Looks at what is remembered; `None` where nothing is.
     pub fn look<T>(&self, look: impl FnOnce(View<'_>) -> T) -> Option<T> {
         let feed = self.0.as_ref()?;
         let (now, unix_time) = (feed.clock.now(), feed.clock.unix_time());
-        let state = feed.lock();
+        let mut state = feed.lock();
         let second = state.began.second(now);
-        Some(look(View { now: second, zero: state.began.zero(second, unix_time), unix_time, state: &state }))
+        let zero = state.began.zero(second, unix_time);
+        Some(look(View { now: second, zero, unix_time, state: &state }))
     }
 }
 
@@ -293,9 +304,16 @@ impl View<'_> {
         &self.state.requests
     }
 
-    /// Requests to Discord's REST API without an answer to go by, since the last one that had one.
-    pub fn in_vain(&self) -> u32 {
-        self.state.in_vain
+    /// Requests to Discord's REST API without an answer to go by, since the last one that had one. `None` where none
+    /// was made in the last five minutes.
+    pub fn in_vain_lately(&self) -> Option<u32> {
+        let (in_vain, last) = self.state.in_vain;
+        last.filter(|last| last + LATELY > self.now).map(|_| in_vain)
+    }
+
+    /// Requests that were refused and connections that ended by their peer's fault in the last five minutes, by reason.
+    pub fn recently_turned_away(&self) -> BTreeMap<&'static str, u64> {
+        self.state.recent.seen_from(self.now)
     }
 
     /// Counts what is remembered, and each change of it.
@@ -324,9 +342,12 @@ impl Began {
     }
 
     /// When seconds are counted from, by a clock that may have been set since.
-    fn zero(&self, second: u64, unix_time: Duration) -> u64 {
+    fn zero(&mut self, second: u64, unix_time: Duration) -> u64 {
         let by_now = unix_time.as_secs().saturating_sub(second);
-        if by_now.abs_diff(self.round) <= CLOCK_IS_THE_SAME { self.round } else { by_now }
+        if by_now.abs_diff(self.round) > CLOCK_IS_THE_SAME {
+            self.round = by_now;
+        }
+        self.round
     }
 }
 

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::error;
 
@@ -21,6 +22,9 @@ use crate::listener::{self, Listener, Stream};
 
 /// For a request's head, and between two requests.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// For what is sent to arrive: one who has gone, or does not read, has no place here.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of a request's head.
 const HEAD: usize = 16 * 1024;
@@ -36,7 +40,9 @@ pub(super) struct Connections {
 
 impl Connections {
     pub(super) fn new(at_most: usize, sources: Sources) -> Self {
-        Self { room: Budget::new(at_most), routing: Arc::new(Routing::new(sources)) }
+        // Pages that stand open leave room for those who only ask.
+        let routing = Arc::new(Routing::new(sources, at_most.div_ceil(2)));
+        Self { room: Budget::new(at_most), routing }
     }
 
     /// Takes what comes, and does what is to be done each second, for ever.
@@ -56,6 +62,7 @@ impl Connections {
                         match accepted.stream {
                             Stream::Tcp(stream) => {
                                 _ = stream.set_nodelay(true);
+                                _ = SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT));
                                 serve(stream, &routing).await;
                             }
                             Stream::Unix(stream) => serve(stream, &routing).await,

@@ -25,11 +25,18 @@ const BEHIND: usize = 4;
 pub(super) struct Events {
     sources: Arc<Sources>,
     ticks: broadcast::Sender<Bytes>,
+    /// Readers at once.
+    at_most: usize,
 }
 
 impl Events {
-    pub(super) fn new(sources: Arc<Sources>) -> Self {
-        Self { sources, ticks: broadcast::Sender::new(BEHIND) }
+    pub(super) fn new(sources: Arc<Sources>, at_most: usize) -> Self {
+        Self { sources, ticks: broadcast::Sender::new(BEHIND), at_most }
+    }
+
+    /// Whether somebody looks.
+    pub(super) fn are_read(&self) -> bool {
+        self.ticks.receiver_count() > 0
     }
 
     /// Makes an event each second, for those who are there.
@@ -40,7 +47,7 @@ impl Events {
         let (mut revision, mut second) = (0, 0);
         loop {
             ticks.tick().await;
-            if self.ticks.receiver_count() == 0 {
+            if !self.are_read() {
                 let seen = self.sources.activity.look(|view| (view.revision(), view.now));
                 (revision, second) = seen.unwrap_or_default();
                 continue;
@@ -54,15 +61,20 @@ impl Events {
         }
     }
 
-    /// What one reader gets, for as long as they read.
-    pub(super) fn stream(&self) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + use<> {
+    /// What one reader gets, for as long as they read; `None` where there are too many.
+    pub(super) fn stream(
+        &self,
+    ) -> Option<impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + use<>> {
+        if self.ticks.receiver_count() >= self.at_most {
+            return None;
+        }
         // From here on nothing is missed; what comes twice changes nothing.
         let ticks = self.ticks.subscribe();
         let reader = Reader { sources: Arc::clone(&self.sources), ticks, is_behind: true };
-        futures_util::stream::unfold(reader, |mut reader| async {
+        Some(futures_util::stream::unfold(reader, |mut reader| async {
             let event = reader.next().await?;
             Some((Ok(Frame::data(event)), reader))
-        })
+        }))
     }
 }
 

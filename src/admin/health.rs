@@ -1,28 +1,20 @@
 //! Whether all is as it should be: one check a part.
 
+mod traffic;
+
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::Sources;
 use super::situation::{Certificate, ConfigFile, Facts, Phase};
-use crate::activity::{Column, Outcome, View};
-use crate::gateway::Snapshot;
+use crate::activity::View;
 use crate::outbox::Health;
-
-/// A certificate that ends sooner is to be renewed now.
-const ENDS_SOON: Duration = Duration::from_secs(14 * DAY);
 
 const DAY: u64 = 24 * 60 * 60;
 
 /// So much of a limit may be taken, in percent, before somebody should know.
 const MUCH: u128 = 90;
-
-/// Requests with a wrong signature, without a single good one among them, that are no accident.
-const FORGED: u32 = 10;
-
-/// Requests to Discord in vain, one after the other, that are no accident.
-const IN_VAIN: u32 = 3;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize)]
@@ -43,6 +35,8 @@ pub(super) struct Check {
 pub(super) enum Status {
     /// As it should be.
     Ok,
+    /// There is nothing to judge by.
+    Idle,
     /// Requests are served, but not all that well, or not for long.
     Degraded,
 }
@@ -69,14 +63,10 @@ pub(super) fn checks(sources: &Sources) -> Vec<Check> {
         capacity(&limits(sources)),
     ];
     checks.extend(facts.certificate.as_ref().map(|served| certificate(served, now)));
-    checks.push(handlers(&sources.gateway.snapshot()));
-    checks.extend(
-        sources
-            .activity
-            .look(|view| [endpoint(&Recent::of(&view)), discord_api(view.in_vain())])
-            .into_iter()
-            .flatten(),
-    );
+    checks.push(traffic::handlers(&sources.gateway.snapshot()));
+    let seen =
+        |view: View<'_>| [traffic::answers(&view), traffic::endpoint(&view), traffic::discord_api(&view)];
+    checks.extend(sources.activity.look(seen).into_iter().flatten());
     checks
 }
 
@@ -158,78 +148,10 @@ fn certificate(served: &Certificate, now: Duration) -> Check {
     let (file, days) = (served.file.display(), left.as_secs() / DAY);
     let text = match left {
         Duration::ZERO => format!("the certificate in {file} has expired: clients refuse it"),
-        _ if left < ENDS_SOON => format!("the certificate in {file} ends in {days} days: renew it"),
+        _ if now >= served.renew_from => format!("the certificate in {file} ends in {days} days: renew it"),
         _ => format!("the certificate in {file} holds for {days} days"),
     };
-    check("certificate", left >= ENDS_SOON, text)
-}
-
-fn handlers(snapshot: &Snapshot) -> Check {
-    let mut troubles = Vec::new();
-    for (handler, _) in snapshot.handlers() {
-        for replica in handler.replicas() {
-            if replica.state.is_in_trouble() {
-                troubles.push(format!("{}: {}", replica.url, replica.state));
-            }
-        }
-    }
-    let text = match &troubles[..] {
-        [] => "no handler is known to be in trouble".to_owned(),
-        [one] => one.clone(),
-        [first, others @ ..] => format!("{first} (and {} more)", others.len()),
-    };
-    Check { part: "handlers", ..check("handlers", troubles.is_empty(), text) }
-}
-
-/// What came in the last five minutes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Recent {
-    verified: u32,
-    forged: u32,
-    refused: u32,
-}
-
-impl Recent {
-    fn of(view: &View<'_>) -> Self {
-        let slots = view.charts(None).and_then(|charts| charts.spans().first());
-        let slots = slots.into_iter().flat_map(|span| span.seen_from(view.now));
-        slots.fold(Self::default(), |sum, slot| {
-            let verified: u32 =
-                Outcome::ALL.into_iter().map(|outcome| slot.of(Column::Outcome(outcome))).sum();
-            Self {
-                verified: sum.verified + verified,
-                forged: sum.forged + slot.of(Column::Forged),
-                refused: sum.refused + slot.of(Column::Refused),
-            }
-        })
-    }
-}
-
-/// Whether what comes through the proxy is what Discord sent.
-fn endpoint(recent: &Recent) -> Check {
-    let Recent { verified, forged, refused } = *recent;
-    // Discord forges a few itself, and each time sends a PING besides that is sound.
-    let is_ok = verified > 0 || forged < FORGED;
-    let text = if is_ok {
-        format!("in the last 5 minutes: {verified} verified, {forged} forged, {refused} otherwise refused")
-    } else {
-        format!(
-            "in the last 5 minutes {forged} requests came, and the signature of none holds: is `public_key` that of the \
-             application, and does the proxy pass the body on as it is?"
-        )
-    };
-    Check { part: "proxy", ..check("endpoint", is_ok, text) }
-}
-
-/// Whether Discord answers when it is told of late answers.
-fn discord_api(in_vain: u32) -> Check {
-    let text = match in_vain {
-        0 => "no request to Discord's API was in vain of late".to_owned(),
-        _ => format!(
-            "the last {in_vain} requests to Discord's API were in vain: it is in trouble, or cannot be reached"
-        ),
-    };
-    Check { part: "discord", ..check("discord_api", in_vain < IN_VAIN, text) }
+    check("certificate", now < served.renew_from, text)
 }
 
 /// A time without what nobody asks for.
@@ -265,7 +187,7 @@ mod tests {
     #[test]
     fn a_certificate_is_told_of_two_weeks_before_its_end() {
         let day = Duration::from_secs(DAY);
-        let served = Certificate { file: "/cert.pem".into(), expires: 100 * day };
+        let served = Certificate { file: "/cert.pem".into(), expires: 100 * day, renew_from: 87 * day };
         let after = |days: u32| certificate(&served, days * day);
         assert_eq!((after(86).status, after(87).status), (Status::Ok, Status::Degraded));
         assert!(after(86).text.contains("holds for 14 days"), "{}", after(86).text);
@@ -274,15 +196,6 @@ mod tests {
             assert!(after(over).text.contains("/cert.pem has expired"), "{}", after(over).text);
             assert_eq!(after(over).status, Status::Degraded);
         }
-    }
-
-    #[test]
-    fn a_wrong_key_is_told_from_a_few_forgeries() {
-        let status = |verified, forged| endpoint(&Recent { verified, forged, refused: 0 }).status;
-        assert_eq!(status(0, 9), Status::Ok, "Discord tries whether forgeries are refused");
-        assert_eq!(status(0, 10), Status::Degraded);
-        assert_eq!(status(1, 1000), Status::Ok, "a stranger's flood is no trouble of the endpoint's");
-        assert_eq!((discord_api(2).status, discord_api(3).status), (Status::Ok, Status::Degraded));
     }
 
     #[test]

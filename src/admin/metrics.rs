@@ -12,7 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Sources;
-use super::health::{self, Status};
+use super::health::{self, Limit, Status};
 use super::process::Process;
 use super::situation::Facts;
 use crate::discord::signature;
@@ -20,7 +20,7 @@ use crate::forward::ReplicaState;
 use crate::outbox::Tally;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Limit {
+struct LimitLabel {
     limit: &'static str,
 }
 
@@ -65,21 +65,22 @@ pub(super) fn encode(sources: &Sources) -> Result<String, fmt::Error> {
 }
 
 fn add_limits(registry: &mut Registry, sources: &Sources) {
-    let (all, used) = (Family::<Limit, Gauge>::default(), Family::<Limit, Gauge>::default());
-    for limit in health::limits(sources) {
-        let label = Limit { limit: limit.name };
-        let number = |units: usize| units.try_into().unwrap_or(i64::MAX);
-        all.get_or_create(&label).set(number(limit.limit));
-        used.get_or_create(&label).set(number(limit.taken));
+    let used = Family::<LimitLabel, Gauge<f64, AtomicU64>>::default();
+    for Limit { name, taken, limit } in health::limits(sources) {
+        let part = taken as f64 / limit.max(1) as f64;
+        used.get_or_create(&LimitLabel { limit: name }).set(part);
+        if name == "buffered" {
+            let help = "Bodies and answers held in memory";
+            registry.register_with_unit(name, help, Unit::Bytes, ConstGauge::new(taken as u64));
+        }
     }
-    registry.register("limit", "What may be taken at most", all);
-    registry.register("limit_used", "What is taken of it", used);
+    registry.register_with_unit("limit_used", "What is taken of it", Unit::Other("ratio".to_owned()), used);
 }
 
 fn add_checks(registry: &mut Registry, sources: &Sources) {
     let checks = Family::<Check, Gauge>::default();
     for check in health::checks(sources) {
-        let is_ok = check.status == Status::Ok;
+        let is_ok = check.status != Status::Degraded;
         checks.get_or_create(&Check { check: check.name }).set(is_ok.into());
     }
     registry.register("check_ok", "Whether it is as it should be", checks);
@@ -90,17 +91,22 @@ fn add_replicas(registry: &mut Registry, sources: &Sources) {
     let ejections = Family::<Replica, Counter>::default();
     for (handler, _) in sources.gateway.snapshot().handlers() {
         for status in handler.replicas() {
+            // Two handlers may have one name, where neither has one of its own: then both count, and the worse is told.
             let label = Replica { handler: handler.name().to_string(), replica: status.url.to_string() };
-            if status.state != ReplicaState::Unknown {
-                up.get_or_create(&label).set((!status.state.is_in_trouble()).into());
+            let is_up = match status.state {
+                ReplicaState::Unknown => None,
+                ReplicaState::Up | ReplicaState::Failing { .. } => Some(1),
+                ReplicaState::Down { .. } | ReplicaState::LeftOut { .. } => Some(0),
+            };
+            if let Some(is_up) = is_up {
+                let known = up.get(&label).map(|gauge| gauge.get());
+                up.get_or_create(&label).set(known.map_or(is_up, |known| known.min(is_up)));
             }
-            let calls = status.in_flight.try_into().unwrap_or(i64::MAX);
-            in_flight.get_or_create(&label).set(calls);
-            // Two handlers may have one name, where neither has one of its own.
+            in_flight.get_or_create(&label).inc_by(status.in_flight.try_into().unwrap_or(i64::MAX));
             ejections.get_or_create(&label).inc_by(status.ejections);
         }
     }
-    registry.register("replica_up", "Whether it can be connected to, and does not fail again and again", up);
+    registry.register("replica_up", "Whether it can be connected to, and is not left out", up);
     registry.register("replica_calls_in_flight", "Its calls that have not ended", in_flight);
     registry.register("replica_ejections", "Times that it was left out", ejections);
 }
@@ -110,8 +116,8 @@ fn add_outbox(registry: &mut Registry, sources: &Sources) {
     let help = "Deferred interactions whose end is to be brought to Discord";
     registry.register("outbox_undelivered", help, ConstGauge::new(undelivered as u64));
     let ages = [
-        ("outbox_oldest", "Since the arrival of the oldest deferred interaction", oldest),
-        ("outbox_oldest_undelivered", "Since it was known what to bring to Discord", oldest_undelivered),
+        ("outbox_oldest_age", "Since the arrival of the oldest deferred interaction", oldest),
+        ("outbox_oldest_undelivered_age", "Since it was known what to bring to Discord", oldest_undelivered),
     ];
     for (name, help, age) in ages {
         let seconds = age.unwrap_or_default().as_secs_f64();

@@ -1,10 +1,12 @@
 //! What is served where, and to whom.
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::header::{self, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -22,6 +24,9 @@ use super::{Sources, charts, host, looking, metrics, status};
 /// The body of an answer, whole or as a stream.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
+/// For whatever was wrong to be over.
+const AFTER_A_PANIC: Duration = Duration::from_secs(1);
+
 /// For the accept loop to give a sign of life.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -31,7 +36,8 @@ const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Paths that machines ask for by whatever name they know, and that say nothing of interest to a stranger's page.
+/// Paths that machines ask for by whatever name they know. A stranger's page that got here by that name would learn of
+/// the names and rates of applications, and no more.
 const FOR_MACHINES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -60,32 +66,35 @@ struct Readiness {
 }
 
 impl Routing {
-    pub(super) fn new(sources: Sources) -> Self {
+    pub(super) fn new(sources: Sources, pages: usize) -> Self {
         let sources = Arc::new(sources);
-        Self { page: Page::new(), events: Events::new(Arc::clone(&sources)), sources }
+        Self { page: Page::new(), events: Events::new(Arc::clone(&sources), pages), sources }
     }
 
     /// Does what is to be done each second, for ever.
     pub(super) async fn run(&self) {
-        tokio::join!(self.events.run(), looking::run(&self.sources));
+        tokio::join!(
+            again_after_a_panic(|| self.events.run()),
+            again_after_a_panic(|| looking::run(&self.sources, || self.events.are_read())),
+        );
     }
 
     /// The answer to any request.
     pub(super) async fn answer(&self, head: &Parts) -> Response<Body> {
         match refusal(head) {
             Some(refused) => refused,
-            None => self.serve(head.uri.path(), head.uri.query()).await,
+            None => self.serve(head.uri.path(), head.uri.query(), is_for_us(&head.headers)).await,
         }
     }
 
-    async fn serve(&self, path: &str, query: Option<&str>) -> Response<Body> {
+    async fn serve(&self, path: &str, query: Option<&str>, is_for_us: bool) -> Response<Body> {
         match path {
             "/" => self.page.response(),
             "/status.json" => json(&Value::Object(status::document(&self.sources, 0).0)),
             "/charts.json" => self.charts(query),
             "/events" => self.events(),
             "/livez" => self.livez().await,
-            "/readyz" => self.readyz(),
+            "/readyz" => self.readyz(is_for_us),
             "/metrics" => self.metrics(),
             _ => text(StatusCode::NOT_FOUND, "there is nothing here: the status page is at /\n"),
         }
@@ -102,9 +111,12 @@ impl Routing {
     }
 
     /// Whether requests are to be sent here. What is degraded is served all the same, as well as it can be.
-    fn readyz(&self) -> Response<Body> {
+    fn readyz(&self, is_for_us: bool) -> Response<Body> {
         let phase = self.sources.situation.facts().phase;
-        let checks = health::checks(&self.sources);
+        let mut checks = health::checks(&self.sources);
+        if !is_for_us {
+            checks.iter_mut().for_each(|check| check.text.clear());
+        }
         let readiness = Readiness { status: health::status(phase, &checks), checks };
         let status = match phase {
             Phase::Serving => StatusCode::OK,
@@ -126,7 +138,10 @@ impl Routing {
     }
 
     fn events(&self) -> Response<Body> {
-        let mut response = Response::new(StreamBody::new(self.events.stream()).boxed_unsync());
+        let Some(stream) = self.events.stream() else {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "too many pages are open (admin.connections)\n");
+        };
+        let mut response = Response::new(StreamBody::new(stream).boxed_unsync());
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENTS));
         response
     }
@@ -136,6 +151,13 @@ impl Routing {
             Ok(text) => whole(StatusCode::OK, OPEN_METRICS, text),
             Err(_) => broken(),
         }
+    }
+}
+
+/// A bug in what goes on all the time is not to end it.
+async fn again_after_a_panic<F: Future<Output = ()>>(work: impl Fn() -> F) {
+    while AssertUnwindSafe(work()).catch_unwind().await.is_err() {
+        tokio::time::sleep(AFTER_A_PANIC).await;
     }
 }
 
@@ -154,7 +176,7 @@ fn refusal(head: &Parts) -> Option<Response<Body>> {
     // A stranger's page can let its own name lead here (DNS rebinding), and would then be of one origin with this one.
     if !FOR_MACHINES.contains(&head.uri.path()) && !is_for_us(&head.headers) {
         let what = "this page is only for its machine's own names, so that no other site can read it: \
-                    go to http://localhost:3001/, from elsewhere through ssh -L 3001:localhost:3001 SERVER\n";
+                    put localhost in the place of the name, from elsewhere through ssh -L PORT:localhost:PORT SERVER\n";
         return Some(text(StatusCode::MISDIRECTED_REQUEST, what));
     }
     None

@@ -42,6 +42,8 @@ pub struct Certificate {
     pub file: PathBuf,
     /// Its end.
     pub expires: Duration,
+    /// From when on it is to be renewed.
+    pub renew_from: Duration,
 }
 
 /// The config in force.

@@ -127,33 +127,27 @@ impl Reload {
     }
 }
 
-/// A text with lines of the config in it, without what URLs may hold of secrets: their user and their query. Nothing
-/// moves, so that marks below a line stay where they belong.
+/// An error's text, without what stands in the lines of the config that it shows: a secret may have been put there.
+/// Nothing moves, so that the marks below a line stay where they belong.
 fn veiled(text: &str) -> String {
     text.lines().map(veiled_line).collect::<Vec<_>>().join("\n")
 }
 
+/// Of a line of the config, `12 | key = "value"`, only the key is left.
 fn veiled_line(line: &str) -> String {
-    let mut veiled = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some((before, after)) = rest.split_once("://") {
-        veiled.push_str(before);
-        veiled.push_str("://");
-        let end = after.find(|c: char| c.is_whitespace() || "\"'`".contains(c)).unwrap_or(after.len());
-        let (url, behind) = after.split_at(end);
-        let (whom, query) = url.split_once('?').map_or((url, None), |(whom, query)| (whom, Some(query)));
-        let hidden = |text: &str| "*".repeat(text.chars().count());
-        match whom.rsplit_once('@') {
-            Some((user, host)) => veiled.push_str(&format!("{}@{host}", hidden(user))),
-            None => veiled.push_str(whom),
-        }
-        if let Some(query) = query {
-            veiled.push('?');
-            veiled.push_str(&hidden(query));
-        }
-        rest = behind;
-    }
-    veiled + rest
+    let source = line.split_once(" | ").filter(|(number, _)| {
+        let number = number.trim();
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    let Some((number, code)) = source else { return line.to_owned() };
+    let is_header = code.trim_start().starts_with('[');
+    let (key, value) = match code.split_once('=') {
+        _ if is_header => (code, ""),
+        Some((key, _)) => code.split_at(key.len()),
+        None => ("", code),
+    };
+    let value: String = value.chars().map(|c| if c.is_alphanumeric() { '•' } else { c }).collect();
+    format!("{number} | {key}{value}")
 }
 
 #[cfg(test)]
@@ -164,13 +158,25 @@ mod tests {
 
     #[rstest]
     #[case(
-        "handler = \"http://me:pass@bot/?key=1\"  # a://b@c",
-        "handler = \"http://*******@bot/?*****\"  # a://*@c"
+        r#"  3 | handler = "http://me:pass@bot/?key=1""#,
+        r#"  3 | handler = "••••://••:••••@•••/?•••=•""#
     )]
-    #[case("          ^^^ expected http://127.0.0.1:8080/", "          ^^^ expected http://127.0.0.1:8080/")]
-    #[case("urls = ['http://a/?ä', 'http://b/']", "urls = ['http://a/?*', 'http://b/']")]
-    fn what_urls_may_hold_of_secrets_is_not_shown(#[case] line: &str, #[case] shown: &str) {
+    #[case("   |             ^^^^ expected \"off\"", "   |             ^^^^ expected \"off\"")]
+    #[case("12 |   \"MTIz.abc\",", "12 |   \"••••.•••\",")]
+    #[case("12 | [apps.mybot]", "12 | [apps.mybot]")]
+    #[case("error: `token` is not known", "error: `token` is not known")]
+    fn values_of_the_config_are_not_shown(#[case] line: &str, #[case] shown: &str) {
         assert_eq!(veiled(line), shown);
         assert_eq!(line.chars().count(), shown.chars().count());
+    }
+
+    #[test]
+    fn a_secret_in_the_wrong_place_is_not_shown() {
+        let config = "port = 3000\ntoken = \"MTIzNDU2.abc-def\"\n[apps.mybot]\npublic_key = \"0123secret\"\n";
+        let error = Config::parse("config.toml", config).unwrap_err();
+        let (all, shown) = (error.to_string(), veiled(&error.to_string()));
+        assert!(all.contains("MTIzNDU2") && all.contains("0123secret"), "{all}");
+        assert!(!shown.contains("MTIz") && !shown.contains("secret"), "{shown}");
+        assert!(shown.contains("token = "), "{shown}");
     }
 }

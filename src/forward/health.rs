@@ -90,10 +90,6 @@ impl Health {
         }
     }
 
-    pub(super) fn has_others(&self) -> bool {
-        self.has_others
-    }
-
     pub(super) fn begin(&self) -> InFlight<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight { health: self, answers_before: self.answers.load(Ordering::Relaxed) }

@@ -49,7 +49,7 @@ impl Replica {
         let in_flight = self.health.begin();
         let (deadline, flood) = (attempt.deadline, Arc::clone(&attempt.flood));
         // What begins past the deadline cannot be late.
-        let can_be_late = self.health.has_others() && deadline > Instant::now();
+        let can_be_late = deadline > Instant::now();
         let sending = self.transport.send(attempt);
         tokio::pin!(sending);
         let (result, is_noted) = tokio::select! {

@@ -148,6 +148,8 @@ impl Gateway {
         self.metrics.calls_in_flight.inc();
         let forwarded = self.clock.now();
         job.record.forwarded = Some(forwarded);
+        // Until it is known which of its replicas answers.
+        job.record.replica = Some(handler.name());
         let running = Box::new(Running {
             gateway: Arc::clone(self),
             call: Arc::clone(call),

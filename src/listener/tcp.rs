@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 use super::{BindError, Socket};
-use crate::config::{Address, Listen};
+use crate::config::{Address, Listen, LogPart};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -48,7 +48,9 @@ pub(super) fn bind(
                 listeners.push(listener);
             }
             // A machine without IPv6 has one loopback address.
-            Err(_) if is_absent(ip, listen) => info!("no IPv6 on this machine: listening on 127.0.0.1 alone"),
+            Err(_) if is_absent(ip, listen) => {
+                info!(target: LogPart::Server.target(), "no IPv6 on this machine: listening on 127.0.0.1 alone")
+            }
             Err(reason) => {
                 let hint = hint(&reason, table);
                 return Err(BindError { address: address.to_string(), reason, hint });

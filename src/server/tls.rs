@@ -15,8 +15,8 @@ use x509_parser::parse_x509_certificate;
 use crate::config::{Address, StateDir, Tls};
 use crate::pem;
 
-/// A certificate is warned of when it ends sooner.
-const ENDS_SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// A certificate that ends sooner is to be renewed; one of short life, in the last third of it.
+const ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 const RENEW: &str = "renew it (a self-signed one by removing both files, a restart, and the new one for the proxies that pin it)";
 
@@ -28,6 +28,8 @@ pub struct ServerTls {
     pub certificate: PathBuf,
     /// When it ends: a time of day, since 1970.
     pub expires: Duration,
+    /// From when on it is to be renewed.
+    pub renew_from: Duration,
     /// What the operator should know of it.
     pub warnings: Vec<String>,
 }
@@ -102,7 +104,7 @@ impl ServerTls {
 
     fn from_files(certificate: &Path, key: &Path, now: Duration) -> Result<Self, TlsError> {
         let (chain, private_key) = read_pair(certificate, key)?;
-        let (expires, warnings) = judge(certificate, &chain, now)?;
+        let (expires, renew_from, warnings) = judge(certificate, &chain, now)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let (certificate_name, key_name) = (certificate.display().to_string(), key.display().to_string());
         let mismatch = |reason| match reason {
@@ -118,7 +120,13 @@ impl ServerTls {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // So that a proxy that comes back resumes, with nothing kept here for it.
         config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(mismatch)?;
-        Ok(Self { config: Arc::new(config), certificate: certificate.to_owned(), expires, warnings })
+        Ok(Self {
+            config: Arc::new(config),
+            certificate: certificate.to_owned(),
+            expires,
+            renew_from,
+            warnings,
+        })
     }
 }
 
@@ -150,21 +158,27 @@ fn judge(
     path: &Path,
     chain: &[CertificateDer<'_>],
     now: Duration,
-) -> Result<(Duration, Vec<String>), TlsError> {
+) -> Result<(Duration, Duration, Vec<String>), TlsError> {
     let name = path.display();
     let bad = |reason: String| TlsError::BadCertificate { path: name.to_string(), reason };
     let mut parsed = Vec::new();
     for der in chain {
         parsed.push(parse_x509_certificate(der).map_err(|error| bad(error.to_string()))?.1);
     }
-    let (mut expires, mut warnings) = (Duration::ZERO, Vec::new());
+    let (mut expires, mut renew_from, mut warnings) = (Duration::ZERO, Duration::ZERO, Vec::new());
+    let time_now = now;
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     if let Some(leaf) = parsed.first() {
-        expires = Duration::from_secs(leaf.validity().not_after.timestamp().try_into().unwrap_or_default());
+        let time = |of: x509_parser::time::ASN1Time| {
+            Duration::from_secs(of.timestamp().try_into().unwrap_or_default())
+        };
+        expires = time(leaf.validity().not_after);
+        let lifetime = expires.saturating_sub(time(leaf.validity().not_before));
+        renew_from = expires.saturating_sub(ENDS_SOON.min(lifetime / 3));
         let left = leaf.validity().not_after.timestamp().saturating_sub(now);
         if left <= 0 {
             warnings.push(format!("the certificate in {name} has expired: clients refuse it; {RENEW}"));
-        } else if left < i64::try_from(ENDS_SOON.as_secs()).unwrap_or(i64::MAX) {
+        } else if time_now >= renew_from {
             warnings.push(format!("the certificate in {name} ends in {} days: {RENEW}", left / 86_400));
         }
         if leaf.validity().not_before.timestamp() > now {
@@ -178,5 +192,5 @@ fn judge(
         warnings
             .push(format!("the certificates in {name} are out of order: each must be signed by the next"));
     }
-    Ok((expires, warnings))
+    Ok((expires, renew_from, warnings))
 }

@@ -123,6 +123,21 @@ impl Daemon {
         self.process.take().unwrap().stop(signal).await;
     }
 
+    /// Lets it read its config anew, with another line at its beginning; waits until it says what it made of it.
+    pub(crate) async fn reload_with(&self, line: &str) {
+        let (process, before) = (self.process.as_ref().unwrap(), self.log().len());
+        let config = std::fs::read_to_string(self.config()).unwrap();
+        let (_, config) = config.split_once("port =").unwrap();
+        std::fs::write(self.config(), format!("{line}\nport ={config}")).unwrap();
+        process.signal("HUP");
+        process::until("the config was read", async || {
+            let log = process.log();
+            let new = log.get(before..).unwrap_or_default();
+            ["is in force now", "stays as it was"].iter().any(|words| new.contains(words))
+        })
+        .await;
+    }
+
     /// Makes it hang: the system still takes connections for it.
     pub(crate) async fn hang(&self) {
         self.process.as_ref().unwrap().hang().await;

@@ -46,7 +46,7 @@ fn alerts() -> Vec<Alert> {
     });
     let alerts: Vec<_> = alerts.collect();
     assert!(alerts.len() > 15, "{} alerts", alerts.len());
-    assert_eq!(alerts.len(), rules.matches("alert:").count(), "one is written otherwise");
+    assert_eq!(alerts.len(), rules.matches("- alert:").count(), "one is written otherwise");
     alerts
 }
 

@@ -5,11 +5,16 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::daemon::{Daemon, Settings};
 use crate::discord::Discord;
 use crate::handler::Handler;
 use crate::process::{free_port, installed, program, source};
+
+/// For the browser to do one thing.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What the browser's script asks for.
 struct Driver {
@@ -38,6 +43,8 @@ impl Driver {
             "revive" => self.handler = Some(Handler::listen_on(self.port, |_| Duration::ZERO).await),
             "stop" => self.daemon.stop("TERM").await,
             "start" => self.daemon.restart().await,
+            "break" => self.daemon.reload_with("this is no config").await,
+            "mend" => self.daemon.reload_with("").await,
             other => panic!("nobody can {other}"),
         }
     }
@@ -101,10 +108,13 @@ async fn the_page_shows_what_happens_in_a_real_browser() {
         .map(Script)
         .unwrap();
     let mut stdin = script.0.stdin.take().unwrap();
-    let lines = BufReader::new(script.0.stdout.take().unwrap()).lines();
+    let (said, mut lines) = mpsc::unbounded_channel();
+    let stdout = BufReader::new(script.0.stdout.take().unwrap());
+    std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
     let mut report = String::new();
-    for line in lines {
-        let line = line.unwrap();
+    loop {
+        let Ok(line) = timeout(PATIENCE, lines.recv()).await else { panic!("the script hangs:\n{report}") };
+        let Some(line) = line else { break };
         match line.strip_prefix("do: ") {
             Some(what) => {
                 driver.do_it(what).await;

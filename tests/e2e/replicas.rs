@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::discord::Discord;
 use crate::handler::Handler;
-use crate::inside::{is_full, is_full_speed};
+use crate::inside::is_full_speed;
 use crate::process::{self, Process, free_port};
 
 /// Tells this program that it is a replica: its port, and the file for the names of the commands that it reads.
@@ -127,7 +127,7 @@ struct Sent {
 /// What a killed replica had read is lost with it, since nobody knows what it did with it. Nothing else is.
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_that_are_killed_cost_nothing_but_what_they_had_read() {
-    let (rate, time) = if is_full() { (500, 30) } else { (100, 5) };
+    let (rate, time) = if is_full_speed() { (500, 30) } else { (100, 5) };
     let mut setup = Setup::start(4).await;
     let load = Setup::load(Arc::clone(&setup.discord), setup.port, rate, Duration::from_secs(time), 0);
     let load = tokio::spawn(load);
@@ -159,9 +159,15 @@ async fn replicas_that_are_killed_cost_nothing_but_what_they_had_read() {
         line.contains("the connection broke before the answer was whole")
     };
     let unexplained: Vec<_> = failed.iter().filter(|sent| !was_sent(sent)).collect();
-    assert!(unexplained.is_empty(), "{unexplained:#?}\n{log}");
+    // Of many in a few seconds, the log has the number alone.
+    let held_back = log.lines().filter(|line| line.contains("handler failed: "));
+    let held_back = held_back.filter_map(|line| line.split_once("held_back=")?.1.parse::<usize>().ok());
+    let held_back: Vec<_> = held_back.collect();
+    let in_numbers: usize = held_back.iter().sum();
+    assert_eq!(unexplained.len(), in_numbers, "{unexplained:#?}\n{log}");
     assert!(failed.len() <= 3 * kills, "{} for {kills} kills", failed.len());
-    assert_eq!(log.matches("handler failed").count(), failed.len(), "each with a line in the log");
+    let lines = log.matches("handler failed").count() - held_back.len();
+    assert_eq!(lines + in_numbers, failed.len(), "each is in the log");
     assert!(setup.replicas.iter().all(|replica| replica.read().len() > sent.len() / 20), "all took part");
     drop(setup.daemon);
 }
@@ -169,7 +175,7 @@ async fn replicas_that_are_killed_cost_nothing_but_what_they_had_read() {
 /// Once it is left out, a replica that hangs slows nobody down.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_hangs_is_soon_left_out() {
-    let (rate, time) = if is_full() { (500, 10) } else { (100, 3) };
+    let (rate, time) = if is_full_speed() { (500, 10) } else { (100, 3) };
     let (healthy, hanging) = (Setup::start(3).await, Setup::start(4).await);
     hanging.replicas[0].process.as_ref().unwrap().hang().await;
     // Its first calls are late. Calls in flight count against it from the start, so there are few.

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use shardless::config::LogPart;
+
 /// Rooms by layer, the highest first. A room may import from lower layers alone.
 const LAYERS: [&[&str]; 8] = [
     &["cli"],
@@ -78,4 +80,30 @@ fn an_import_is_seen_for_what_it_is() {
     let rooms: Vec<_> = imported_rooms(text).into_iter().collect();
     assert_eq!(rooms, ["clock", "config"]);
     assert!(layer("cli") > layer("daemon") && layer("discord") < layer("config"));
+}
+
+/// Each line names its part, by which its level can be set: a room's own, or the one that the line says.
+#[test]
+fn each_line_of_the_log_belongs_to_a_part() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let parts = LogPart::ALL.map(LogPart::as_str);
+    let mut lines = 0;
+    for file in files {
+        let inside = file.strip_prefix(&src).unwrap();
+        let room = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for call in ["error!(", "warn!(", "info!(", "debug!("] {
+            for arguments in code.split(call).skip(1) {
+                lines += 1;
+                let says_it = arguments.trim_start().starts_with("target:");
+                // The lines of requests are made by macros, which say it.
+                let is_a_part = parts.contains(&&*room) || room == "logging";
+                assert!(says_it || is_a_part, "{}: {call} is of no part", inside.display());
+            }
+        }
+    }
+    assert!(lines > 20, "only {lines} lines were found");
 }

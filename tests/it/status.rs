@@ -159,6 +159,7 @@ async fn a_deferred_interaction_is_told_of_to_its_end() {
     stage.deferred_command().await;
     let row = &status(admin)["interactions"][0];
     assert_eq!((row["outcome"].as_str(), row["is_over"].as_bool()), (Some("deferred"), Some(false)));
+    assert_eq!(row["handler"], stage.daemon.handler.url());
     assert_eq!(status(admin)["outbox"]["entries"], 1);
     until("it is over", || async { status(admin)["interactions"][0]["is_over"] == true }).await;
     let told = [
@@ -178,16 +179,77 @@ async fn a_deferred_interaction_is_told_of_to_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_is_gone_is_seen_though_nobody_calls_it() {
     let (mut daemon, admin) = daemon("", "", Handler::fine().await).await;
+    // While somebody looks, handlers are looked after each second.
+    let _page = Reader::open(admin);
     until("it is up", || async { replica(admin)["state"] == "up" }).await;
     assert_eq!(check(admin, "handlers"), "ok");
     daemon.handler.kill().await;
-    let killed = std::time::Instant::now();
     until("it is down", || async { replica(admin)["state"] == "down" }).await;
-    assert!(killed.elapsed() < Duration::from_secs(3), "{:?}", killed.elapsed());
     assert_eq!(check(admin, "handlers"), "degraded");
     assert_eq!(status(admin)["status"], "degraded");
     assert!(replica(admin)["text"].as_str().unwrap().contains("connect"), "{}", replica(admin));
     assert_eq!(daemon.handler.calls(), 0, "to look is not to call");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_hangs_is_in_trouble_though_it_listens() {
+    let (handler, _gate) = Handler::gated().await;
+    let (daemon, admin) = daemon("", "answer_within = \"100ms\"", handler).await;
+    for _ in 0..3 {
+        assert_eq!(check(admin, "handlers"), "ok");
+        daemon.send(&daemon.command()).await;
+    }
+    until("it is failing", || async { replica(admin)["state"] == "failing" }).await;
+    until("it is in trouble", || async { check(admin, "handlers") == "degraded" }).await;
+    assert!(replica(admin)["text"].as_str().unwrap().contains("no answer in time"), "{}", replica(admin));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_answers_nonsense_is_told_of() {
+    let (daemon, admin) = daemon("", "", Handler::start(|_| async { json("[]") }).await).await;
+    for _ in 0..4 {
+        daemon.send(&daemon.command()).await;
+    }
+    assert_eq!((check(admin, "answers"), check(admin, "handlers")), ("ok".to_owned(), "ok".to_owned()));
+    daemon.send(&daemon.command()).await;
+    assert_eq!(check(admin, "answers"), "degraded");
+}
+
+/// To Prometheus, a sum that falls is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_came_too_late_had_no_time_left() {
+    let (handler, gate) = Handler::gated().await;
+    let (daemon, _) = daemon("", "on_slow = \"fail\"", handler).await;
+    let command = daemon.command();
+    let sending = daemon.send(&command);
+    let passing = async {
+        until("it is at its handler", || async { daemon.handler.calls() == 1 }).await;
+        daemon.clock.pass(Duration::from_secs(5));
+        gate.add_permits(1);
+    };
+    tokio::join!(sending, passing);
+    daemon.send(&daemon.discord.sign(&daemon.author(7).ping())).await;
+    let margin =
+        |what: &str| daemon.metric(&format!("shardless_deadline_margin_seconds_{what}app=\"mybot\"}}"));
+    assert_eq!((margin("sum{"), margin("count{"), margin("bucket{le=\"0.0\",")), (0.0, 1.0, 1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_stand_open_leave_room_for_those_who_only_ask() {
+    let settings = format!("{ADMIN}\nconnections = 4");
+    let daemon = TestDaemon::with(&settings, "", Handler::fine().await).await;
+    let admin = daemon.admin.unwrap();
+    let pages = [Reader::open(admin), Reader::open(admin)];
+    let opened = pages.map(|mut page| (page.next().0, page));
+    assert!(opened.iter().all(|(name, _)| name == "status"));
+    assert_eq!(get(admin, "/events").status, 503);
+    assert_eq!(get(admin, "/livez").status, 200);
+    drop(opened);
+    until("there is room again", || async {
+        let mut page = Reader::open(admin);
+        page.status() == 200
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -131,6 +131,10 @@ fn charts_keep_their_place_in_the_day_unless_the_clock_is_set() {
     assert_eq!(look(), (zero, first + 700));
     *clock.off.lock().unwrap() += Duration::from_secs(3600);
     assert_eq!(look(), (zero + 3600, first + 700));
+    for _ in 0..20 {
+        clock.advance(Duration::from_millis(150));
+        assert_eq!(look().0, zero + 3600, "it does not move again");
+    }
 }
 
 #[test]

@@ -14,10 +14,21 @@ function folded(id, items) {
 const healthOf = (handler) => worst(handler.replicas.map(({ state }) => REPLICAS[state]?.[0]));
 const rank = { bad: 0, warn: 1, ok: 2, idle: 2 };
 
+// The states of each application's handlers. Not by their names: several handlers may have the same.
+function healthByApp(handlers) {
+  const health = new Map();
+  for (const handler of handlers)
+    for (const app of handler.apps) {
+      if (!health.has(app)) health.set(app, []);
+      health.get(app).push(healthOf(handler));
+    }
+  return health;
+}
+
 function drawApps({ apps, handlers }) {
-  const health = new Map(handlers.map((handler) => [handler.name, healthOf(handler)]));
+  const health = healthByApp(handlers);
   const judged = apps
-    .map((app) => ({ app, state: worst(app.handlers.map((name) => health.get(name))) }))
+    .map((app) => ({ app, state: worst(health.get(app.name) ?? []) }))
     .sort((a, b) => rank[a.state] - rank[b.state]);
   set($('apps-count'), count(apps.length));
   sync(
@@ -72,26 +83,28 @@ function drawApps({ apps, handlers }) {
 }
 
 function drawHandlers({ handlers }) {
-  const sorted = [...handlers].sort((a, b) => rank[healthOf(a)] - rank[healthOf(b)]);
+  const sorted = handlers
+    .map((handler, index) => ({ handler, index }))
+    .sort((a, b) => rank[healthOf(a.handler)] - rank[healthOf(b.handler)]);
   set($('handlers-count'), count(handlers.length));
   sync(
     $('handlers'),
     folded('handlers', sorted),
-    ({ name }) => name,
-    ({ name }) =>
+    ({ handler, index }) => `${index} ${handler.name}`,
+    ({ handler }) =>
       make(
         'div',
-        { data: { handler: name } },
+        { data: { handler: handler.name } },
         make(
           'div',
           { class: 'top' },
-          make('span', { class: 'theirs' }, name),
+          make('span', { class: 'theirs' }, handler.name),
           make('span', { class: 'end' }),
         ),
         make('p', { class: 'sub' }),
         make('div'),
       ),
-    (node, handler) => {
+    (node, { handler }) => {
       const [top, apps, replicas] = node.children;
       const deferred = handler.deferred[0] ? `, ${count(handler.deferred[0])} deferred` : '';
       set(top.lastChild, `${count(handler.in_flight[0])} in flight${deferred}`);
@@ -105,7 +118,7 @@ function drawHandlers({ handlers }) {
       sync(
         replicas,
         handler.replicas,
-        ({ url }) => url,
+        ({ url }, index) => `${index} ${url}`,
         () => make('div', { class: 'replica' }),
         (row, replica) => {
           const [state, word] = REPLICAS[replica.state] ?? ['idle', replica.state];

@@ -23,9 +23,14 @@ const EDGE = { left: 38, right: 2, top: 10, bottom: 22 };
 // A bar narrower than this says nothing.
 const BAR = 5;
 
+// A browser lets a host have few connections, and each page that is open holds one: this one may have to wait.
+const LOADING_TAKES = 5000;
+
 // By application; `null` is all of them.
 const stores = new Map();
 const loading = new Map();
+// Those that are to be tried again.
+const failed = new Set();
 // The point in time that the reader looks at, as a part of the width.
 let cursor = null;
 
@@ -33,24 +38,37 @@ async function load(app) {
   if (!status || loading.has(app)) return;
   loading.set(app, []);
   try {
-    const answer = await fetch(`charts.json${app === null ? '' : `?app=${encodeURIComponent(app)}`}`);
-    if (!answer.ok) throw new Error(String(answer.status));
-    const { spans } = await answer.json();
-    stores.set(app, {
-      spans: Object.fromEntries(
-        spans.map(({ name, step, length, slots }) => [
-          name,
-          { step, length, slots: new Map(slots.map((slot) => [slot[0], slot])) },
-        ]),
-      ),
-    });
+    stores.set(app, { spans: await fetchSpans(app) });
+    failed.delete(app);
   } catch {
-    stores.set(app, { spans: null });
+    // What was known stays, and whatever has come since is put to it.
+    if (!stores.has(app)) stores.set(app, { spans: null });
+    failed.add(app);
+  } finally {
+    const missed = loading.get(app);
+    loading.delete(app);
+    for (const slots of missed) merge(app, slots);
   }
-  const missed = loading.get(app);
-  loading.delete(app);
-  for (const slots of missed) merge(app, slots);
   render();
+}
+
+// `null` where there are none of that application.
+async function fetchSpans(app) {
+  const query = app === null ? '' : `?app=${encodeURIComponent(app)}`;
+  const answer = await fetch(`charts.json${query}`, { signal: AbortSignal.timeout(LOADING_TAKES) });
+  if (answer.status === 404) return null;
+  if (!answer.ok) throw new Error(String(answer.status));
+  const { spans } = await answer.json();
+  return Object.fromEntries(
+    spans.map(({ name, step, length, slots }) => [
+      name,
+      { step, length, slots: new Map(slots.map((slot) => [slot[0], slot])) },
+    ]),
+  );
+}
+
+function loadAgain() {
+  for (const app of [null, view.app || null]) if (failed.has(app)) load(app);
 }
 
 function merge(app, slots) {
@@ -146,14 +164,15 @@ for (const name of SPANS) {
 
 function drawCharts() {
   if (!status) return;
-  const store = stores.get(view.app || null);
+  const app = view.app || null;
+  const store = stores.get(app);
   const note = $('charts-note');
   note.hidden = store?.spans !== null;
   set(
     note,
-    view.app
-      ? `No charts are kept of ${plain(view.app)}: they are kept of the first 32 applications, by name.`
-      : 'The charts could not be loaded.',
+    failed.has(app)
+      ? 'The charts could not be loaded yet; the next try is under way.'
+      : `No charts are kept of ${plain(app)}: they are kept of the first 24 applications, by name.`,
   );
   drawBars(charts.rate, store, outcomes);
   drawLatency(store);

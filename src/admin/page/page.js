@@ -23,6 +23,7 @@ function connect() {
     hear(JSON.parse(event.data));
     take(status.interactions, false);
     for (const { app, slots } of status.charts ?? []) merge(app, slots);
+    loadAgain();
   });
   source.onerror = () => {
     mark('lost');
@@ -56,6 +57,8 @@ setInterval(() => {
 }, 1000);
 
 function render() {
+  // A tab that is not seen gets no frames, but its title and its icon are seen.
+  if (document.hidden && status) attempt(() => drawTab(judge(status)));
   if (asked) return;
   asked = true;
   requestAnimationFrame(() => {
@@ -75,15 +78,18 @@ function render() {
       drawProcess,
       drawCharts,
       drawRows,
-    ]) {
-      // One part's trouble does not take the others with it.
-      try {
-        part(status);
-      } catch (error) {
-        console.error(error);
-      }
-    }
+    ])
+      attempt(() => part(status));
   });
+}
+
+// One part's trouble does not take the others with it.
+function attempt(part) {
+  try {
+    part();
+  } catch (error) {
+    console.error(error);
+  }
 }
 
 // ---- head, verdict, lamps
@@ -103,84 +109,87 @@ function drawHead({ daemon }) {
 const worst = (states) => ['bad', 'warn', 'ok'].find((state) => states.includes(state)) ?? 'idle';
 
 function severity(check, { handlers, daemon }) {
-  if (check.status === 'ok') return 'ok';
+  if (check.status !== 'degraded') return check.status === 'ok' ? 'ok' : 'idle';
   if (MILD.includes(check.name) || (check.name === 'serving' && daemon.state !== 'serving')) return 'warn';
-  if (check.part !== 'handlers') return 'bad';
-  return worst(handlers.flatMap(({ replicas }) => replicas.map(({ state }) => REPLICAS[state]?.[0]))) ===
-    'bad'
-    ? 'bad'
-    : 'warn';
+  // Any trouble of a handler's is in this check, but if all still have connections it may be that of some calls alone.
+  const isOfSome = check.name === 'handlers' && worst(handlers.map(healthOf)) !== 'bad';
+  return isOfSome ? 'warn' : 'bad';
+}
+
+function lampOf(part, status) {
+  const checks = status.checks
+    .filter((check) => check.part === part)
+    .map((check) => ({ ...check, state: severity(check, status) }));
+  const state = worst(checks.map((check) => check.state));
+  const wrong = checks.filter((check) => check.status === 'degraded');
+  const told = wrong.length ? wrong : checks.filter((check) => check.state === state).slice(0, 1);
+  const quiet = checks.length ? 'quiet' : 'not known yet';
+  const word = { ok: 'ok', warn: 'needs a look', bad: 'trouble', idle: quiet }[state];
+  return { part, state, word, texts: told.map(({ text }) => plain(text)) };
+}
+
+function lostLampOf(part, status) {
+  if (part !== 'daemon') return { ...lampOf(part, status), state: 'idle', word: 'not known' };
+  const text = 'This page has lost shardless: it has stopped, or the way to it is broken.';
+  return { part, state: 'bad', word: 'no answer', texts: [text] };
+}
+
+// All of it as four lamps and a line.
+function judge(status) {
+  const isLost = document.body.dataset.feed === 'lost';
+  const lamps = Object.keys(PARTS).map((part) => (isLost ? lostLampOf : lampOf)(part, status));
+  const [line, state] = sentence(status, lamps, isLost);
+  return { isLost, lamps, line, state };
 }
 
 function drawVerdict(status) {
-  const isLost = document.body.dataset.feed === 'lost';
-  const lamps = Object.entries(PARTS).map(([part, [title, spoken]]) => {
-    const checks = status.checks.filter((check) => check.part === part);
-    const state = worst(checks.map((check) => severity(check, status)));
-    const wrong = checks.filter((check) => check.status !== 'ok');
-    const texts = (wrong.length ? wrong : checks.slice(0, 1)).map(({ text }) => plain(text));
-    if (!isLost)
-      return {
-        part,
-        title,
-        spoken,
-        state,
-        word: { ok: 'ok', warn: 'needs a look', bad: 'trouble', idle: 'not known yet' }[state],
-        texts,
-      };
-    return part === 'daemon'
-      ? {
-          part,
-          title,
-          spoken,
-          state: 'bad',
-          word: 'no answer',
-          texts: ['This page has lost shardless: it has stopped, or the way to it is broken.'],
-        }
-      : { part, title, spoken, state: 'idle', word: 'not known', texts };
-  });
+  const verdict = judge(status);
+  drawLamps(verdict.lamps);
+  document.body.dataset.verdict = verdict.state;
+  set($('verdict'), verdict.line);
+  const old = `What follows is how things stood ${age(performance.now() - heard)} ago.`;
+  set($('summary'), verdict.isLost ? old : summary());
+  drawTab(verdict);
+}
+
+function drawLamps(lamps) {
   sync(
     $('lamps'),
     lamps,
     ({ part }) => part,
     ({ part }) => make('li', { class: 'lamp', data: { part } }),
-    (node, { title, state, word, texts }) => {
-      node.dataset.state = state;
-      refill(node, [title, state, word, texts], () => [
-        make('span', { class: 'sign' }, sign(state)),
+    (node, lamp) => {
+      node.dataset.state = lamp.state;
+      refill(node, lamp, () => [
+        make('span', { class: 'sign' }, sign(lamp.state)),
         make(
           'div',
           null,
-          make('h3', null, title, make('b', null, word)),
-          ...texts.map((text) => make('p', null, text)),
+          make('h3', null, PARTS[lamp.part][0], make('b', null, lamp.word)),
+          ...lamp.texts.map((text) => make('p', null, text)),
         ),
       ]);
     },
   );
-  const [line, state] = sentence(status, lamps, isLost);
-  document.body.dataset.verdict = state;
-  set($('verdict'), line);
-  set(
-    $('summary'),
-    isLost ? `What follows is how things stood ${age(performance.now() - heard)} ago.` : summary(),
-  );
-  const title = `${{ ok: '✓', warn: '▲', bad: '✕' }[state]} ${line} · shardless`;
-  if (document.title !== title) {
-    document.title = title;
-    const color = { ok: '#1f9d63', warn: '#e0a100', bad: '#d92d3a' }[state];
-    const shape =
-      state === 'ok'
-        ? "circle cx='8' cy='8' r='6'"
-        : state === 'warn'
-          ? "path d='M8 1l8 14H0z'"
-          : "path d='M1 1h14v14H1z'";
-    document.querySelector('link[rel=icon]').href =
-      `data:image/svg+xml,${encodeURIComponent(`<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><${shape} fill='${color}'/></svg>`)}`;
-  }
+}
+
+const ICONS = {
+  ok: ['✓', '#1f9d63', "circle cx='8' cy='8' r='6'"],
+  warn: ['▲', '#e0a100', "path d='M8 1l8 14H0z'"],
+  bad: ['✕', '#d92d3a', "path d='M1 1h14v14H1z'"],
+};
+
+function drawTab({ line, state }) {
+  const [letter, color, shape] = ICONS[state];
+  const title = `${letter} ${line} · shardless`;
+  if (document.title === title) return;
+  document.title = title;
+  const icon = `<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><${shape} fill='${color}'/></svg>`;
+  document.querySelector('link[rel=icon]').href = `data:image/svg+xml,${encodeURIComponent(icon)}`;
 }
 
 function sentence(status, lamps, isLost) {
-  const list = (state) => lamps.filter((lamp) => lamp.state === state).map(({ spoken }) => spoken);
+  const list = (state) => lamps.filter((lamp) => lamp.state === state).map(({ part }) => PARTS[part][1]);
   const joined = (names) => new Intl.ListFormat('en').format(names);
   const [bad, warn] = [list('bad'), list('warn')];
   if (isLost) return ['shardless does not answer', 'bad'];

@@ -20,10 +20,11 @@ function take(told, isFirst) {
   for (const it of newestFirst().slice(KEPT)) if (!held.has(it.key)) interactions.delete(it.key);
 }
 
-// Another life of the daemon counts its interactions anew.
+// Another life of the daemon counts its interactions anew, and its processor's time.
 function forget() {
   interactions.clear();
   shown = [];
+  cpu = null;
   sync(
     $('rows'),
     [],

@@ -122,7 +122,7 @@ function refill(node, what, fill) {
 // Lets `parent` have one child for each item, and moves only what has to move.
 function sync(parent, items, keyOf, create, update) {
   const old = parent.children_ ?? new Map();
-  const now = new Map(items.map((item) => [keyOf(item), item]));
+  const now = new Map(items.map((item, at) => [keyOf(item, at), item]));
   for (const [key, node] of old) if (!now.has(key)) node.remove();
   const nodes = new Map();
   let at = parent.firstChild;

@@ -14,10 +14,13 @@ use tokio::time::Instant;
 use crate::discord::Discord;
 use crate::handler::Handler;
 use crate::load::{self, Load, Pace};
-use crate::process::{self, PATIENCE, Process, free_port, installed, program, source, until};
+use crate::process::{self, Process, free_port, installed, program, source, until};
 use crate::raw;
 
 use super::{Query, RULES, queries, read};
+
+/// For each query to have something to show, on a disk that may be busy; less than any alert waits that speed can raise.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Panels for which there is nothing to show, and why.
 const EMPTY: [(&str, &str); 3] = [
@@ -165,10 +168,14 @@ async fn the_dashboards_queries_and_the_alerts_answer_from_a_real_prometheus() {
     assert!(rules.len() > 20, "{} rules", rules.len());
     for rule in rules {
         prometheus.query(rule["query"].as_str().unwrap());
-        // One replica is down on purpose.
-        let is_expected = rule["state"] == "inactive" || rule["name"] == "ShardlessReplicaDown";
-        assert!(rule["type"] == "recording" || is_expected, "{rule:#}");
+        // On a busy machine some may be pending: answers are slow, and records come after their deferrals.
+        assert!(rule["state"] != "firing", "{rule:#}");
     }
+    let is_told_of = async || {
+        let rules = prometheus.rules();
+        rules.iter().any(|rule| rule["name"] == "ShardlessReplicaDown" && rule["state"] == "pending")
+    };
+    until("the replica that is down on purpose is told of", is_told_of).await;
     setup.load.finish().await;
 }
 
@@ -196,7 +203,9 @@ async fn what_prometheus_is_given_is_sound_openmetrics() {
         "shardless_verification_seconds histogram seconds",
         "shardless_late_answer_seconds histogram seconds",
         "shardless_outbox_entries gauge -",
-        "shardless_outbox_oldest_undelivered_seconds gauge seconds",
+        "shardless_outbox_oldest_undelivered_age_seconds gauge seconds",
+        "shardless_buffered_bytes gauge bytes",
+        "shardless_limit_used_ratio gauge",
         "shardless_replica_up gauge -",
         "shardless_check_ok gauge -",
         "shardless_build info -",

@@ -7,16 +7,32 @@
 //   do: forge 3                                                 that many requests whose signature does not hold
 //   do: kill, do: revive                                        the application's only handler ends, comes back
 //   do: stop, do: start                                         so does the daemon, with its port
+//   do: break, do: mend                                         the config file gets a mistake, loses it; the daemon is told to reload
 //
 // All other lines are the tests' report; the exit status is the verdict.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { ask, leave, lowestContrast, open, start, until } from './browser.mjs';
+import {
+  APP,
+  PAGE,
+  ask,
+  fitsInWidth,
+  lamp,
+  lowestContrast,
+  number,
+  onPage,
+  openUnemulated,
+  play,
+  rowOf,
+  rows,
+  text,
+  total,
+  until,
+} from './browser.mjs';
+import './told.mjs';
 
-const PAGE = process.env.PAGE ?? 'http://127.0.0.1:3001/';
-const APP = process.env.APP ?? 'mybot';
 const SIZE = 120_000;
 const FIRST_PAINT = 300;
 const HOSTILE = [
@@ -26,51 +42,6 @@ const HOSTILE = [
   'W'.repeat(100),
   'Z\u0335\u0340\u0341\u0342a\u0335\u0340\u0341\u0342lgo',
 ];
-
-let browser;
-before(async () => {
-  browser = await start();
-});
-after(async () => {
-  await browser.close();
-  leave();
-});
-
-// Runs `body` on a page of its own, which must have nothing to complain about in the end.
-function onPage(name, options, body) {
-  test(name, async () => {
-    const opened = await open(browser, PAGE + (options.hash ?? ''), options);
-    try {
-      await body(opened.page, opened);
-      if (!options.losesTheDaemon) assert.deepEqual(opened.wrong, []);
-    } catch (error) {
-      if (process.env.SHOTS)
-        await opened.page.screenshot({
-          path: `${process.env.SHOTS}/${name.replaceAll(' ', '-')}.png`,
-          fullPage: true,
-        });
-      throw error;
-    } finally {
-      await opened.close();
-    }
-  });
-}
-
-const play = (name, times = 1, kind = 'command') => ask('play', { kind, name, times });
-const rows = (page) => page.locator('#rows > details');
-const rowOf = (page, name) => rows(page).filter({ hasText: name }).first();
-const lamp = (page, part) => page.locator(`.lamp[data-part=${part}]`);
-const text = (locator) => locator.evaluate((node) => node.textContent);
-const number = async (locator) => Number((await text(locator)).replaceAll(',', ''));
-
-const fitsInWidth = (page) => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth);
-
-// How often that became of the application's interactions, as the page tells it.
-const total = (page, word) =>
-  page.locator(`#apps [data-app=${JSON.stringify(APP)}] .totals`).evaluate((node, word) => {
-    const item = [...node.children].find((child) => child.lastChild.data.trim() === word);
-    return item ? Number(item.firstChild.textContent.replaceAll(',', '')) : 0;
-  }, word);
 
 onPage('it is small, whole and soon there', {}, async (page, { response }) => {
   const html = await response.body();
@@ -88,12 +59,13 @@ onPage('it is small, whole and soon there', {}, async (page, { response }) => {
   }
   paints.sort((a, b) => a - b);
   console.log(`${html.length} bytes; first paint after ${paints.map((ms) => Math.round(ms)).join(', ')} ms`);
-  assert.ok(paints[0] <= FIRST_PAINT, `first paint after ${paints[0]} ms`);
+  const median = paints[Math.floor(paints.length / 2)];
+  assert.ok(median <= FIRST_PAINT, `first paint after ${median} ms`);
 });
 
 onPage('its numbers are those of what was sent', {}, async (page) => {
   await play('first of all');
-  await until('the first is there', async () => (await rows(page).count()) > 0);
+  await until('the first is there', async () => (await rowOf(page, 'first of all').count()) === 1);
   const answered = await total(page, 'answered');
   const charted = page.locator('#chart-rate [data-series=answered] b');
   const [inChart, picture] = [await number(charted), await page.locator('#chart-rate svg').innerHTML()];
@@ -304,7 +276,7 @@ onPage(
     );
     await ask('kill');
     const begin = performance.now();
-    await play('too late');
+    // Without any call: while somebody looks at the page, the daemon looks after its handlers.
     await until(
       'its lamp is red',
       async () => (await lamp(page, 'handlers').getAttribute('data-state')) === 'bad',
@@ -313,6 +285,7 @@ onPage(
     console.log(`a dead handler was red after ${Math.round(performance.now() - begin)} ms`);
     assert.equal(await text(page.locator('#verdict')), 'The trouble is with the handlers');
     assert.equal(await page.locator('#handlers .replica[data-state=bad]').count(), 1);
+    await play('too late');
     await until(
       'its row says why',
       async () => (await rowOf(page, 'too late').locator('.why').count()) === 1,
@@ -323,6 +296,64 @@ onPage(
       await play('alive again');
       return (await lamp(page, 'handlers').getAttribute('data-state')) === 'ok';
     });
+  },
+);
+
+test('a tab that nobody sees tells of trouble by its title and its icon', async () => {
+  const opened = await openUnemulated(PAGE);
+  const { page } = opened;
+  try {
+    const icon = () => page.locator('link[rel=icon]').getAttribute('href');
+    await play('alive');
+    await until('all is well', async () => /^✓/.test(await page.title()));
+    const wellIcon = await icon();
+    const other = await opened.openInFront();
+    await until('it is hidden', () => page.evaluate(() => document.hidden));
+    await ask('kill');
+    await until(
+      'its title tells',
+      async () => (await page.title()) === '✕ The trouble is with the handlers · shardless',
+    );
+    assert.notEqual(await icon(), wellIcon);
+    assert.ok(await page.evaluate(() => document.hidden), 'nobody saw it meanwhile');
+    await ask('revive');
+    await until('its title tells that too', async () => {
+      await play('alive again');
+      return /^✓/.test(await page.title());
+    });
+    assert.equal(await icon(), wellIcon);
+    await other.close();
+    await until(
+      'all of it is drawn once it is seen',
+      async () => (await rowOf(page, 'alive again').count()) === 1,
+    );
+  } finally {
+    await opened.close();
+  }
+});
+
+onPage(
+  'a config that cannot be used is shown with its mistake, until it is mended',
+  { viewport: { width: 360, height: 740 } },
+  async (page) => {
+    const broken = page.locator('#broken');
+    assert.ok(await broken.isHidden());
+    await ask('break');
+    await until('the mistake is shown', () => broken.isVisible());
+    const said = await text(page.locator('#broken-text'));
+    assert.match(said, /\n.*\^/, 'with a caret where it is');
+    assert.doesNotMatch(said, /[0-9a-f]{64}/, 'without any key');
+    assert.match(await text(page.locator('#broken-facts')), /\.toml, \d+ s ago\. Mend it and reload/);
+    assert.equal(await lamp(page, 'daemon').getAttribute('data-state'), 'warn');
+    assert.equal(await text(page.locator('#verdict')), 'shardless needs a look');
+    assert.ok(await fitsInWidth(page));
+    assert.ok((await lowestContrast(page)).ratio >= 4.5);
+    await ask('mend');
+    await until('it is gone', () => broken.isHidden());
+    await until(
+      'its lamp is green again',
+      async () => (await lamp(page, 'daemon').getAttribute('data-state')) === 'ok',
+    );
   },
 );
 

@@ -68,6 +68,13 @@ impl Reader {
         Self(BufReader::new(stream))
     }
 
+    /// Of the answer; before all events.
+    pub(crate) fn status(&mut self) -> u16 {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
     /// The next event: its name and its data.
     pub(crate) fn next(&mut self) -> (String, Value) {
         let mut name = String::new();

@@ -246,6 +246,16 @@ async fn it_is_told_until_when_the_certificate_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_others_reach_is_warned_of() {
+    let handler = Handler::fine().await;
+    let daemon = Binary::serve(&format!("{ADMIN}\naddress = \"0.0.0.0\""), "", &handler.url()).await;
+    daemon.until_log("has no password").await;
+    let local = Binary::serve(ADMIN, "", &handler.url()).await;
+    local.until_log("status page on").await;
+    assert!(!local.log().contains("has no password"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reload_that_fails_is_degraded_until_one_succeeds() {
     let handler = Handler::fine().await;
     let daemon = Binary::serve(ADMIN, "", &handler.url()).await;

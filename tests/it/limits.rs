@@ -1,21 +1,14 @@
 //! Bounds on what a client can make the daemon hold or wait for, with raw bytes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rstest::rstest;
 use shardless::clock::Clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::wire::{raw, read_answer, with_length};
+use crate::support::wire::{assert_closes, raw, read_answer, with_length};
 use crate::support::{Handler, TestDaemon, json, until};
-
-/// The peer closes, in a second or so.
-async fn assert_closes(stream: &mut TcpStream, within: Duration) {
-    let mut rest = Vec::new();
-    let closed = tokio::time::timeout(within, stream.read_to_end(&mut rest)).await;
-    assert!(closed.is_ok(), "still open after {within:?}");
-}
 
 #[tokio::test]
 async fn a_connection_is_kept_for_http_1_1_and_for_1_0_where_it_asks() {
@@ -52,49 +45,6 @@ async fn both_loopback_addresses_are_served() {
         let exchange = daemon.discord.send(&url, &daemon.command()).await.unwrap();
         assert_eq!(exchange.status, 200, "{host}");
     }
-}
-
-#[tokio::test]
-async fn a_chunked_body_is_read_as_one() {
-    let daemon = TestDaemon::start().await;
-    let signed = daemon.command();
-    let mut request = raw(&signed, "HTTP/1.1", "transfer-encoding: chunked\r\n");
-    request.truncate(request.len() - signed.body().len());
-    for piece in signed.body().chunks(100) {
-        request.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
-        request.extend_from_slice(piece);
-        request.extend_from_slice(b"\r\n");
-    }
-    request.extend_from_slice(b"0\r\n\r\n");
-    let mut stream = TcpStream::connect(daemon.address).await.unwrap();
-    stream.write_all(&request).await.unwrap();
-    assert!(read_answer(&mut stream).await.starts_with("http/1.1 200"));
-    assert_eq!(daemon.handler.last().body, signed.body());
-}
-
-/// By its length, before a byte of it is read; and chunk by chunk. Either way the client gets to read the answer,
-/// though it is still sending.
-#[tokio::test]
-async fn a_body_over_the_limit_is_too_large_and_a_client_that_is_still_sending_reads_so() {
-    let daemon = TestDaemon::with("[limits]\nbody = \"64KiB\"", "", Handler::none().await).await;
-    // More than the buffers on the way hold.
-    let large = vec![b'x'; 16 * 1024 * 1024];
-    let signed = daemon.discord.sign_at(daemon.clock.unix_time().as_secs(), &large);
-    let chunked = {
-        let mut request = raw(&signed, "HTTP/1.1", "transfer-encoding: chunked\r\n");
-        request.truncate(request.len() - large.len());
-        request.extend_from_slice(format!("{:x}\r\n", large.len()).as_bytes());
-        request.extend_from_slice(&large);
-        request
-    };
-    for request in [with_length(&signed), chunked] {
-        let mut stream = TcpStream::connect(daemon.address).await.unwrap();
-        stream.write_all(&request).await.unwrap();
-        let answer = read_answer(&mut stream).await;
-        assert!(answer.starts_with("http/1.1 413") && answer.contains("connection: close"), "{answer}");
-        drop(stream);
-    }
-    assert_eq!(daemon.refusals("body_too_large"), 2.0);
 }
 
 /// What is left of a refused request's body is not to be taken for the next request.
@@ -137,53 +87,6 @@ async fn after_a_head_request_the_connection_is_idle() {
     assert!(read_answer(&mut stream).await.starts_with("http/1.1 200"));
 }
 
-/// A client that says nonsense and then waits does not hide it.
-#[tokio::test]
-async fn nonsense_is_counted_though_its_sender_stays() {
-    let daemon = TestDaemon::start().await;
-    let mut stream = TcpStream::connect(daemon.address).await.unwrap();
-    stream.write_all(b"nonsense\r\n\r\n").await.unwrap();
-    let malformed = "shardless_connection_faults_total{reason=\"malformed_http\"}";
-    until("it is counted", || async { daemon.metric(malformed) == 1.0 }).await;
-}
-
-const HASTY: &str = "[limits]\nread_timeout = \"300ms\"\nidle_timeout = \"900ms\"";
-
-#[tokio::test]
-async fn a_header_that_dribbles_in_is_cut_off() {
-    let daemon = TestDaemon::with(HASTY, "", Handler::none().await).await;
-    let mut stream = TcpStream::connect(daemon.address).await.unwrap();
-    let start = Instant::now();
-    stream.write_all(b"POST /interactions HTTP/1.1\r\nhost: ").await.unwrap();
-    assert_closes(&mut stream, Duration::from_secs(3)).await;
-    assert!((Duration::from_millis(290)..Duration::from_millis(800)).contains(&start.elapsed()));
-    assert_eq!(daemon.metric("shardless_connection_faults_total{reason=\"slow_request\"}"), 1.0);
-}
-
-#[tokio::test]
-async fn a_body_that_dribbles_in_is_timed_out() {
-    let daemon = TestDaemon::with(HASTY, "", Handler::none().await).await;
-    let request = with_length(&daemon.command());
-    let mut stream = TcpStream::connect(daemon.address).await.unwrap();
-    stream.write_all(&request[..request.len() - 1]).await.unwrap();
-    let answer = read_answer(&mut stream).await;
-    assert!(answer.starts_with("http/1.1 408") && answer.contains("connection: close"), "{answer}");
-    assert_eq!(daemon.refusals("body_timeout"), 1.0);
-}
-
-#[tokio::test]
-async fn an_idle_connection_is_kept_for_its_time_then_freed() {
-    let handler = Handler::fine().await;
-    let daemon = TestDaemon::with(HASTY, "", handler).await;
-    let mut stream = TcpStream::connect(daemon.address).await.unwrap();
-    stream.write_all(&with_length(&daemon.command())).await.unwrap();
-    assert!(read_answer(&mut stream).await.starts_with("http/1.1 200"));
-    let start = Instant::now();
-    assert_closes(&mut stream, Duration::from_secs(3)).await;
-    assert!((Duration::from_millis(850)..Duration::from_millis(1500)).contains(&start.elapsed()));
-    assert_eq!(daemon.metric("shardless_connections"), 0.0);
-}
-
 /// The answer is larger than all buffers on the way, and the client never reads.
 #[tokio::test]
 async fn a_client_that_does_not_read_its_answer_is_cut_off() {
@@ -199,24 +102,6 @@ async fn a_client_that_does_not_read_its_answer_is_cut_off() {
     let cut_off = "shardless_connection_faults_total{reason=\"slow_reader\"}";
     until("it is cut off", || async { daemon.metric(cut_off) == 1.0 }).await;
     until("it is closed", || async { daemon.metric("shardless_connections") == 0.0 }).await;
-}
-
-#[tokio::test]
-async fn connections_past_the_limit_wait_until_there_is_room() {
-    let handler = Handler::fine().await;
-    let daemon = TestDaemon::with("[limits]\nconnections = 2", "", handler).await;
-    let idle = [
-        TcpStream::connect(daemon.address).await.unwrap(),
-        TcpStream::connect(daemon.address).await.unwrap(),
-    ];
-    until("both are open", || async { daemon.metric("shardless_connections") == 2.0 }).await;
-    let mut third = TcpStream::connect(daemon.address).await.unwrap();
-    third.write_all(&with_length(&daemon.command())).await.unwrap();
-    let mut byte = [0];
-    let waiting = tokio::time::timeout(Duration::from_millis(200), third.read(&mut byte)).await;
-    assert!(waiting.is_err(), "served past the limit");
-    drop(idle);
-    assert!(read_answer(&mut third).await.starts_with("http/1.1 200"));
 }
 
 #[tokio::test]

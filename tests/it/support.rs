@@ -121,6 +121,12 @@ impl TestDaemon {
         self.metric(&format!("shardless_refusals_total{{reason=\"{reason}\"}}"))
     }
 
+    /// How often a request was refused or a connection ended for that reason.
+    pub(crate) fn faults(&self, reason: &str) -> f64 {
+        self.refusals(reason)
+            + self.metric(&format!("shardless_connection_faults_total{{reason=\"{reason}\"}}"))
+    }
+
     pub(crate) fn interactions(&self, kind: &str, outcome: &str) -> f64 {
         self.metric(&format!(
             "shardless_interactions_total{{app=\"mybot\",kind=\"{kind}\",outcome=\"{outcome}\"}}"

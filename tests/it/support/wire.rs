@@ -1,5 +1,7 @@
 //! HTTP as bytes.
 
+use std::time::Duration;
+
 use shardless::rehearsal::stand_in::Signed;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -33,4 +35,11 @@ pub(crate) async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> String
             count => answer.extend_from_slice(&buffer[..count]),
         }
     }
+}
+
+/// The peer closes, in that time.
+pub(crate) async fn assert_closes(stream: &mut (impl AsyncRead + Unpin), within: Duration) {
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(within, stream.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok(), "still open after {within:?}");
 }

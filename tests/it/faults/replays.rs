@@ -78,7 +78,8 @@ async fn a_timestamp_four_minutes_ahead_is_a_conflict_eight_minutes_later() {
     assert_eq!(daemon.send(&signed).await.status, 200);
     daemon.clock.pass(Duration::from_secs(480));
     assert_eq!(daemon.send(&signed).await.status, 409);
-    assert_eq!(daemon.handler.calls(), 1);
+    assert_eq!((daemon.handler.calls(), daemon.refusals("replayed")), (1, 1.0));
+    daemon.assert_works().await;
 }
 
 #[tokio::test]

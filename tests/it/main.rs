@@ -33,6 +33,7 @@ mod reload;
 mod replica_status;
 mod replicas;
 mod routing;
+mod security;
 mod serving;
 mod status;
 mod stop;

@@ -5,6 +5,7 @@ pub mod callback;
 pub mod deferral;
 pub mod interaction;
 pub mod late;
+mod object;
 pub mod rest;
 pub mod signature;
 mod token;

@@ -34,6 +34,9 @@ fn hint(error: &std::io::Error) -> &'static str {
 
 impl ConfigError {
     pub(super) fn invalid(name: &str, text: &str, mut mistakes: Vec<Mistake>) -> Self {
+        for Mistake { what, advice, .. } in &mut mistakes {
+            (*what, *advice) = (printable(what), printable(advice));
+        }
         mistakes.sort_by_key(|mistake| mistake.span.start);
         Self::Invalid(Mistakes { name: name.to_owned(), text: text.to_owned(), mistakes })
     }
@@ -53,6 +56,12 @@ impl ConfigError {
             Self::Invalid(mistakes) => mistakes.render(styled),
         }
     }
+}
+
+/// Names may hold anything: a line stays one, and nothing commands the terminal.
+fn printable(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
 }
 
 /// All mistakes of one file, in its order.
@@ -87,7 +96,9 @@ impl Mistakes {
 
     fn brief(&self) -> String {
         let Some(first) = self.mistakes.first() else { return self.name.clone() };
-        let before = self.text.bytes().take(first.span.start);
+        // What is missing at the end is missing on the last line, not on one behind it.
+        let end = self.text.strip_suffix('\n').unwrap_or(&self.text).len();
+        let before = self.text.bytes().take(first.span.start.min(end));
         let line = 1 + before.filter(|byte| *byte == b'\n').count();
         let more = match self.mistakes.len() - 1 {
             0 => String::new(),

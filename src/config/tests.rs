@@ -18,6 +18,24 @@ fn mistakes(text: &str) -> String {
 }
 
 #[test]
+fn a_name_in_a_mistake_breaks_no_line_and_commands_no_terminal() {
+    let error = Config::parse("config.toml", "\"a\\nb\\u001b[31m\" = 1").unwrap_err();
+    assert!(
+        error.brief().starts_with(r"config.toml:1: unknown key `a\nb\u{1b}[31m`: known here"),
+        "{}",
+        error.brief()
+    );
+    assert!(!error.to_string().contains('\u{1b}'), "{error}");
+}
+
+#[test]
+fn what_is_missing_at_the_end_is_missing_on_a_line_that_there_is() {
+    let error = Config::parse("config.toml", "port = 0\n").unwrap_err();
+    assert!(error.brief().starts_with("config.toml:1: there is no application"), "{}", error.brief());
+    assert!(error.to_string().contains("--> config.toml:1:"), "{error}");
+}
+
+#[test]
 fn the_full_example_shows_every_key_with_its_default() {
     let full = Config::parse("shardless.toml", &filled(FULL)).unwrap();
     assert_eq!(full, Config::parse("minimal.toml", &filled(MINIMAL)).unwrap());

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::describe;
 use super::interaction::Kind;
+use super::object::Object;
 
 /// `flags`: only the user who started the interaction sees the message.
 pub(super) const EPHEMERAL: u64 = 1 << 6;
@@ -160,11 +161,10 @@ pub fn check(body: &[u8], question: Question) -> Result<Checked, CallbackError> 
     if body.trim_ascii().is_empty() {
         return Err(CallbackError::Empty);
     }
-    if !body.trim_ascii_start().starts_with(b"{") {
-        // An array would do for serde: let it say what it found instead of an object.
-        serde_json::from_slice::<serde_json::Map<_, _>>(body).map_err(not_a_callback)?;
-    }
-    let answer: Answer = serde_json::from_slice(body).map_err(not_a_callback)?;
+    // Checked here, since the JSON parser does not look into strings of fields that it passes over.
+    let text =
+        std::str::from_utf8(body).map_err(|_| CallbackError::NotACallback("it is not UTF-8".to_owned()))?;
+    let Object::<Answer>(answer) = serde_json::from_str(text).map_err(not_a_callback)?;
     let callback = CallbackType::ALL
         .into_iter()
         .find(|known| known.number() == answer.kind)
@@ -176,7 +176,7 @@ pub fn check(body: &[u8], question: Question) -> Result<Checked, CallbackError> 
             allowed: allowed_types(question),
         });
     }
-    let data = answer.data.unwrap_or_default();
+    let data = answer.data.map(|Object(data)| data).unwrap_or_default();
     Ok(Checked { callback, broken_limits: data.broken_limits(callback), attachments: data.attachment_ids() })
 }
 
@@ -210,7 +210,7 @@ fn allowed_types(question: Question) -> String {
 struct Answer {
     #[serde(rename = "type")]
     kind: u64,
-    data: Option<AnswerData>,
+    data: Option<Object<AnswerData>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -317,6 +317,7 @@ mod tests {
     #[case("", "the body is empty")]
     #[case("<html>", "not a callback (no valid JSON at line 1 column 1)")]
     #[case("[4]", "not a callback (invalid type: sequence")]
+    #[case(r#"{"type":4,"data":["hi"]}"#, "not a callback (invalid type: sequence")]
     #[case("{}", "missing field `type`")]
     #[case(r#"{"type":"4"}"#, "not a callback (a value has the wrong type at line 1 column 11)")]
     #[case(r#"{"type":3}"#, "callback type 3 does not exist")]
@@ -327,6 +328,13 @@ mod tests {
     fn what_is_wrong_is_said(#[case] body: &str, #[case] words: &str) {
         let error = check(body.as_bytes(), question(Kind::Command, false)).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_no_callback_wherever_it_is() {
+        let error =
+            check(b"{\"type\":4,\"x\":\"\xff\"}", question(Kind::Command, false)).unwrap_err().to_string();
+        assert!(error.contains("not a callback (it is not UTF-8)"), "{error}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use thiserror::Error;
 
 use super::callback::Question;
+use super::object::Object;
 use super::{Token, describe};
 
 /// Objects and arrays inside one another. Discord's own payloads stay far below.
@@ -132,22 +133,27 @@ impl<'a> Interaction<'a> {
         }
         let envelope: Envelope<'a> =
             serde_json::from_str(text).map_err(|error| InteractionError::Malformed(describe(&error)))?;
-        let id = envelope.id.parse().map_err(|_| InteractionError::Id)?;
+        let id = snowflake(&envelope.id).ok_or(InteractionError::Id)?;
         let kind = Kind::from_type(envelope.kind);
-        let name_is_whole = envelope.data.as_ref().is_some_and(Data::name_is_whole);
-        let name = envelope.data.and_then(Data::into_name);
-        let snowflake = |text: Option<Text<'a>>| text.and_then(|text| text.0.parse().ok());
+        let data = envelope.data.map(|Object(data)| data);
+        let name_is_whole = data.as_ref().is_some_and(Data::name_is_whole);
+        let name = data.and_then(Data::into_name);
         Ok(Self {
             id,
             kind,
             name,
             name_is_whole,
-            guild: snowflake(envelope.guild_id),
+            guild: envelope.guild_id.and_then(|id| snowflake(&id.0)),
             has_message: envelope.message.is_some(),
-            application: snowflake(envelope.application_id),
+            application: envelope.application_id.and_then(|id| snowflake(&id.0)),
             token: envelope.token,
         })
     }
+}
+
+/// Digits only: `u64::from_str` would take a leading `+` too.
+fn snowflake(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The parser passes over unknown fields without a bound on depth, so it is counted here. A body with few brackets
@@ -182,7 +188,7 @@ struct Envelope<'a> {
     #[serde(rename = "type")]
     kind: u64,
     #[serde(borrow)]
-    data: Option<Data<'a>>,
+    data: Option<Object<Data<'a>>>,
     #[serde(borrow)]
     guild_id: Option<Text<'a>>,
     message: Option<IgnoredAny>,
@@ -270,9 +276,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for FirstOption<'a> {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut options: A) -> Result<Self::Value, A::Error> {
-                let first = options.next_element()?;
+                let first = options.next_element::<Object<_>>()?;
                 while options.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(FirstOption(first))
+                Ok(FirstOption(first.map(|Object(option)| option)))
             }
 
             fn visit_unit<E>(self) -> Result<Self::Value, E> {

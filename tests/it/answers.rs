@@ -125,7 +125,7 @@ const JSON: &str = "application/json";
 )]
 #[case::a_list(
     ok(JSON, "[4]"),
-    "(invalid type: sequence, expected a map at line 1 column 0); Discord needs a JSON object with a numeric `type`"
+    "(invalid type: sequence, expected an object at line 1 column 0); Discord needs a JSON object with a numeric `type`"
 )]
 #[case::bare_message(
     ok(JSON, r#"{"content":"hi"}"#),

@@ -127,7 +127,7 @@ fn a_handler_that_defers_by_itself_edits_by_itself(
 #[case::array(
     UPDATE,
     r#"{"type":7,"data":[null,null,null,null,null]}"#,
-    "its `data` is no message (invalid type: sequence"
+    "the body is not a callback (invalid type: sequence"
 )]
 #[case::data_twice(
     PUBLIC,

@@ -21,6 +21,7 @@ mod deferral;
 mod delivery;
 mod faults;
 mod forwarding;
+mod fuzz;
 mod handlers;
 mod layers;
 mod limits;

@@ -30,6 +30,11 @@ if [[ $program ]]; then
 #!/bin/sh
 # In Cargo's place: sees that all is there that it would take, and nothing besides.
 set -eux
+if test "$1" = install; then
+  install -D -m 755 /dev/null /auditable/bin/cargo-auditable
+  exit
+fi
+test "$RUSTC_WORKSPACE_WRAPPER" = cargo-auditable
 test "$*" = "build --locked --release --bin shardless"
 test -f Cargo.lock && test -f .cargo/config.toml && test -f src/main.rs
 ! test -e .git && ! test -e target && ! test -e tests/e2e/bots/express/node_modules || exit 1

@@ -41,6 +41,7 @@ mod replicas;
 mod requests;
 mod setup;
 mod sites;
+mod supply;
 mod tls;
 mod units;
 mod volume;

@@ -93,7 +93,7 @@ fn shipped() -> BTreeMap<String, PathBuf> {
 }
 
 /// The files that are made for the package, besides the commands' manual pages.
-const MADE: [&str; 9] = [
+const MADE: [&str; 10] = [
     "usr/bin/shardless",
     "usr/share/bash-completion/completions/shardless",
     "usr/share/doc/shardless/changelog.Debian.gz",
@@ -102,6 +102,7 @@ const MADE: [&str; 9] = [
     "usr/share/fish/vendor_completions.d/shardless.fish",
     "usr/share/man/man1/shardless.1.gz",
     "usr/share/man/man5/shardless.toml.5.gz",
+    "usr/share/shardless/shardless.cdx.json",
     "usr/share/zsh/vendor-completions/_shardless",
 ];
 

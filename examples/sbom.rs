@@ -5,6 +5,8 @@
 //! that take part in the build alone; and what comes along without being a crate: Rust's standard library, and SQLite.
 //! All of it is the same for everyone who gives the same time.
 
+#![allow(clippy::indexing_slicing, reason = "a key that a JSON object does not have is added to it")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io::Write;
@@ -74,7 +76,13 @@ fn main() -> Result<()> {
     let metadata = cargo(&["metadata", "--format-version=1", "--filter-platform", host])?;
     let (root, crates, mut dependencies) = crates(&serde_json::from_str(&metadata)?, host)?;
     let mut components = not_crates(of_rustc("release: ")?);
-    dependencies.extend(components.iter().map(|component| json!({"ref": component["bom-ref"]})));
+    for component in &components {
+        dependencies.push(json!({"ref": component["bom-ref"]}));
+    }
+    let mut of_root = dependencies.iter_mut().filter(|one| one["ref"] == root["bom-ref"]);
+    if let Some(Value::Array(on)) = of_root.next().map(|one| &mut one["dependsOn"]) {
+        on.extend(components.iter().map(|component| component["bom-ref"].clone()));
+    }
     components.extend(crates);
     let bill = json!({
         "bomFormat": "CycloneDX",

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -35,7 +35,7 @@ fn crates(bill: &Value, scope: &str) -> BTreeSet<String> {
     let components = bill["components"].as_array().unwrap().iter();
     let crates = components
         .filter(|one| one["scope"] == scope && one["purl"].as_str().unwrap().starts_with("pkg:cargo/"));
-    crates.map(|one| name_and_version(one)).collect()
+    crates.map(name_and_version).collect()
 }
 
 fn name_and_version(package: &Value) -> String {
@@ -195,6 +195,23 @@ fn advisories_are_looked_for_in_the_database_that_is_named() {
 
     let (well, said) = advisories(&root.path().join("usr"), None);
     assert!(!well && said.contains("SHARDLESS_ADVISORY_DB is no copy of "), "{said}");
+}
+
+/// The network's part is played by a repository on this machine.
+#[test]
+fn without_a_copy_the_database_comes_over_the_network() {
+    let database = database("hyper");
+    let commit = "git init --quiet && git add . && \
+        git -c user.name=a -c user.email=a@example.com -c commit.gpgsign=false commit --quiet --message all";
+    let (well, said) = ran(Command::new(program("sh")).args(["-c", commit]).current_dir(database.path()));
+    assert!(well, "{said}");
+    let mut command = Command::new(source("tests/advisories"));
+    command.env_remove("SHARDLESS_ADVISORY_DB").env("GIT_CONFIG_COUNT", "1");
+    command.env("GIT_CONFIG_KEY_0", format!("url.file://{}.insteadOf", database.path().display()));
+    command.env("GIT_CONFIG_VALUE_0", "https://github.com/rustsec/advisory-db");
+    let (well, said) = ran(&mut command);
+    assert!(!well && said.contains("RUSTSEC-2020-9999"), "{said}");
+    assert!(said.contains("advisories: from https://github.com/rustsec/advisory-db\n"), "{said}");
 }
 
 #[test]

@@ -50,9 +50,17 @@ pub fn check(bytes: &[u8]) {
         Late::Deliver(message) => {
             assert!(found == 4 || found == 7 && deferral == Deferral::Update);
             assert_eq!(message.content_type, content_type.trim());
-            assert_goes_along(deferral, found, &message, note, &form::read(content_type, &body));
+            let written = form::read(content_type, &body);
+            if !has_nameless_parts(&written) {
+                assert_goes_along(deferral, found, &message, note, &written);
+            }
         }
     }
+}
+
+/// What is no part of any form, and what reads forms here cannot tell from the next part's headers.
+fn has_nameless_parts(written: &form::Answer) -> bool {
+    written.others.iter().any(|part| part.headers.is_empty())
 }
 
 fn assert_goes_along(

@@ -322,7 +322,7 @@ impl Rest {
 
     /// Counts a try, and says once where it is one of many in vain.
     fn note(&self, due: &Due, answer: &Answer, why: &str) {
-        let (status, outcome) = (status_word(answer.status), answer.verdict.as_str());
+        let (status, outcome) = (protocol::status_word(answer.status), answer.verdict.as_str());
         self.metrics.discord_requests.get_or_create(&metrics::DiscordRequest { status, outcome }).inc();
         let is_in_vain = matches!(answer.verdict, Verdict::Unavailable | Verdict::Blocked { .. });
         self.activity.requested(status, is_in_vain);
@@ -355,22 +355,6 @@ impl Rest {
         let age = self.clock.unix_time().saturating_sub(due.deferred.arrived);
         let life = Deferred::expiry(now).saturating_duration_since(now);
         left.min(life.saturating_sub(age))
-    }
-}
-
-/// One of few words, whatever comes: for metrics.
-fn status_word(status: Option<StatusCode>) -> &'static str {
-    match status.map(|status| status.as_u16()) {
-        None => "none",
-        Some(200) => "200",
-        Some(204) => "204",
-        Some(400) => "400",
-        Some(401) => "401",
-        Some(403) => "403",
-        Some(404) => "404",
-        Some(429) => "429",
-        Some(500..=599) => "5xx",
-        Some(_) => "other",
     }
 }
 

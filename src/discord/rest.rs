@@ -34,6 +34,22 @@ pub fn follow_up(application: u64, token: &Token) -> String {
     format!("/webhooks/{application}/{}", token.expose())
 }
 
+/// An answer's status as one of few words, whatever comes: for metrics. `none` where there was no answer.
+pub fn status_word(status: Option<StatusCode>) -> &'static str {
+    match status.map(|status| status.as_u16()) {
+        None => "none",
+        Some(200) => "200",
+        Some(204) => "204",
+        Some(400) => "400",
+        Some(401) => "401",
+        Some(403) => "403",
+        Some(404) => "404",
+        Some(429) => "429",
+        Some(500..=599) => "5xx",
+        Some(_) => "other",
+    }
+}
+
 /// What an answer of Discord means for the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -210,7 +210,7 @@ impl Metrics {
         );
         registry.register(
             "replay_forgotten",
-            "Ids forgotten for want of room",
+            "Ids forgotten for want of room; others as old are refused",
             self.replay_forgotten.clone(),
         );
         registry.register("deferrals", "Deferrals by whether they were on disk", self.deferrals.clone());

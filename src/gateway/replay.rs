@@ -3,7 +3,8 @@
 //! Proxies send a request again over a connection that broke, and whoever has seen a signed request can send it again
 //! as long as its timestamp is inside the window. Ids are kept by application until then. The guard lives by its own
 //! clock, which only goes forward: if the time of day steps back, so that old timestamps fit the window once more,
-//! everything up to the newest timestamp that was ever forgotten is taken for a replay.
+//! everything up to the newest timestamp that was ever forgotten is taken for a replay. So is it where ids were forgotten
+//! for want of room. Applications share the room, but nothing else: one that fills it forgets its own.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use super::call::Call;
 use crate::discord::signature::PublicKey;
 use crate::metrics::Metrics;
 
-/// Ids that are kept; beyond them the oldest is forgotten.
+/// Ids that are kept of all applications; beyond them, the application that has the most forgets its oldest.
 const MAX_IDS: usize = 262_144;
 /// How long an answer is kept for duplicates.
 const ANSWER_LIFETIME: Duration = Duration::from_secs(15);
@@ -60,13 +61,21 @@ pub(super) struct ReplayGuard {
 
 #[derive(Default)]
 struct Memory {
-    calls: HashMap<InteractionKey, Known>,
-    /// The same ids by their timestamp, since that is what they expire by.
-    seconds: BTreeMap<u64, Second>,
+    applications: HashMap<u64, Seen>,
+    /// Of all of them.
+    ids: usize,
     /// Answers that are kept, in the order of their end.
     answers: VecDeque<KeptAnswer>,
     answer_bytes: usize,
-    /// The newest timestamp of which an expired id was forgotten.
+}
+
+/// What was seen of one application.
+#[derive(Default)]
+struct Seen {
+    calls: HashMap<u64, Known>,
+    /// The same ids by their timestamp, since that is what they expire by.
+    seconds: BTreeMap<u64, Second>,
+    /// The newest timestamp of which an id was forgotten.
     forgotten_up_to: Option<u64>,
 }
 
@@ -82,7 +91,7 @@ enum Known {
 
 struct Second {
     expires: Instant,
-    keys: VecDeque<InteractionKey>,
+    ids: VecDeque<u64>,
 }
 
 struct KeptAnswer {
@@ -108,8 +117,8 @@ impl ReplayGuard {
     ) -> Admission {
         let mut memory = self.lock();
         memory.tidy(now);
-        let is_too_old = memory.forgotten_up_to >= Some(timestamp);
-        match memory.calls.get_mut(&key) {
+        let seen = memory.applications.entry(key.application).or_default();
+        match seen.calls.get_mut(&key.id) {
             Some(Known::Call(call)) => return Admission::Again(Arc::clone(call)),
             Some(Known::Spent) => return Admission::Spent,
             Some(shed @ Known::Shed) => {
@@ -117,21 +126,19 @@ impl ReplayGuard {
                 *shed = Known::Call(Arc::clone(&call));
                 return Admission::First(call);
             }
-            None if is_too_old => return Admission::Spent,
+            None if seen.forgotten_up_to >= Some(timestamp) => return Admission::Spent,
             None => {}
         }
-        if memory.calls.len() >= MAX_IDS {
-            memory.forget_oldest();
-            self.metrics.replay_forgotten.inc();
-        }
         let call = Call::new();
-        memory.calls.insert(key, Known::Call(Arc::clone(&call)));
         // The window counts whole seconds, so it is open until the last one is over.
         let closes = Duration::from_secs(timestamp) + window + Duration::from_secs(1);
         let expires = now + closes.saturating_sub(unix_time);
-        let second = memory.seconds.entry(timestamp).or_insert(Second { expires, keys: VecDeque::new() });
-        second.expires = second.expires.max(expires);
-        second.keys.push_back(key);
+        seen.insert(key.id, timestamp, expires, Arc::clone(&call));
+        memory.ids += 1;
+        if memory.ids > MAX_IDS {
+            memory.make_room();
+            self.metrics.replay_forgotten.inc();
+        }
         Admission::First(call)
     }
 
@@ -178,13 +185,7 @@ impl Memory {
         while let Some(answer) = self.answers.pop_front_if(|first| first.until <= now) {
             self.let_go(&answer);
         }
-        while let Some(second) = self.seconds.first_entry().filter(|second| second.get().expires <= now) {
-            let (timestamp, second) = second.remove_entry();
-            self.forgotten_up_to = self.forgotten_up_to.max(Some(timestamp));
-            for key in second.keys {
-                self.calls.remove(&key);
-            }
-        }
+        self.ids -= self.applications.values_mut().map(|seen| seen.tidy(now)).sum::<usize>();
     }
 
     fn let_go(&mut self, answer: &KeptAnswer) {
@@ -193,19 +194,49 @@ impl Memory {
     }
 
     fn set(&mut self, key: InteractionKey, to: Known) {
-        if let Some(known) = self.calls.get_mut(&key) {
+        let seen = self.applications.get_mut(&key.application);
+        if let Some(known) = seen.and_then(|seen| seen.calls.get_mut(&key.id)) {
             *known = to;
         }
     }
 
-    fn forget_oldest(&mut self) {
-        while let Some(mut second) = self.seconds.first_entry() {
-            match second.get_mut().keys.pop_front() {
-                Some(key) if self.calls.remove(&key).is_some() => return,
-                Some(_) => {}
-                None => _ = second.remove(),
+    /// For one id, by what the application with the most of them knows.
+    fn make_room(&mut self) {
+        let most = self.applications.values_mut().max_by_key(|seen| seen.calls.len());
+        self.ids -= most.map(Seen::forget_oldest).unwrap_or_default();
+    }
+}
+
+impl Seen {
+    fn insert(&mut self, id: u64, timestamp: u64, expires: Instant, call: Arc<Call>) {
+        self.calls.insert(id, Known::Call(call));
+        let second = self.seconds.entry(timestamp).or_insert(Second { expires, ids: VecDeque::new() });
+        second.expires = second.expires.max(expires);
+        second.ids.push_back(id);
+    }
+
+    /// Forgets what is over. How many ids that were.
+    fn tidy(&mut self, now: Instant) -> usize {
+        let before = self.calls.len();
+        while let Some(second) = self.seconds.first_entry().filter(|second| second.get().expires <= now) {
+            let (timestamp, second) = second.remove_entry();
+            self.forgotten_up_to = self.forgotten_up_to.max(Some(timestamp));
+            for id in second.ids {
+                self.calls.remove(&id);
             }
         }
+        before - self.calls.len()
+    }
+
+    /// Forgets one id, and closes its second: what is not known of it any more is taken for a replay. How many that were.
+    fn forget_oldest(&mut self) -> usize {
+        let Some(mut second) = self.seconds.first_entry() else { return 0 };
+        self.forgotten_up_to = self.forgotten_up_to.max(Some(*second.key()));
+        let oldest = second.get_mut().ids.pop_front();
+        if second.get().ids.is_empty() {
+            second.remove();
+        }
+        oldest.and_then(|id| self.calls.remove(&id)).iter().count()
     }
 }
 

@@ -25,7 +25,12 @@ impl Machine {
     }
 
     fn admit(&self, id: u64, timestamp: u64) -> &'static str {
-        match self.guard.admit(key(id), timestamp, WINDOW, self.unix_time, self.now) {
+        self.admit_to(1, id, timestamp)
+    }
+
+    fn admit_to(&self, application: u64, id: u64, timestamp: u64) -> &'static str {
+        let key = InteractionKey { application, id };
+        match self.guard.admit(key, timestamp, WINDOW, self.unix_time, self.now) {
             Admission::First(_) => "first",
             Admission::Again(_) => "again",
             Admission::Spent => "spent",
@@ -38,8 +43,10 @@ impl Machine {
 
     fn sizes(&self) -> (usize, usize, usize) {
         let memory = self.guard.lock();
-        let ids_by_second = memory.seconds.values().map(|second| second.keys.len()).sum();
-        (memory.calls.len(), ids_by_second, memory.answer_bytes)
+        let seen = || memory.applications.values();
+        assert_eq!(memory.ids, seen().map(|seen| seen.calls.len()).sum::<usize>());
+        let by_second = seen().flat_map(|seen| seen.seconds.values()).map(|second| second.ids.len()).sum();
+        (memory.ids, by_second, memory.answer_bytes)
     }
 }
 
@@ -103,9 +110,7 @@ fn a_clock_that_jumps_ahead_and_back_forgets_nothing() {
 fn applications_do_not_share_ids() {
     let machine = Machine::new();
     assert_eq!(machine.admit(1, SIGNED), "first");
-    let other = InteractionKey { application: 2, id: 1 };
-    let admission = machine.guard.admit(other, SIGNED, WINDOW, machine.unix_time, machine.now);
-    assert!(matches!(admission, Admission::First(_)));
+    assert_eq!(machine.admit_to(2, 1, SIGNED), "first");
 }
 
 #[test]
@@ -162,6 +167,60 @@ fn a_full_guard_forgets_the_oldest_and_counts_it() {
     let (ids, by_second, _) = machine.sizes();
     assert_eq!((ids, by_second), (MAX_IDS, MAX_IDS));
     assert_eq!(machine.metrics.replay_forgotten.get(), 10);
-    assert_eq!(machine.admit(0, SIGNED), "first", "forgotten");
     assert_eq!(machine.admit(20, SIGNED), "again", "kept");
+    assert_eq!(machine.admit(0, SIGNED), "spent", "forgotten, but its second is closed");
+    assert_eq!(machine.admit(MAX_IDS as u64 * 2, SIGNED), "spent", "whether it came before, nobody knows");
+    assert_eq!(machine.admit(MAX_IDS as u64 * 2, SIGNED + 1), "first");
+}
+
+#[test]
+fn an_application_that_fills_the_guard_forgets_its_own() {
+    let machine = Machine::new();
+    for id in 0..1000 {
+        assert_eq!(machine.admit_to(2, id, SIGNED), "first");
+    }
+    // Its timestamps are those of the future, so that all others are older.
+    for id in 0..MAX_IDS as u64 {
+        assert_eq!(machine.admit_to(1, id, SIGNED + 200 + id / 10_000), "first");
+    }
+    assert_eq!(machine.sizes().0, MAX_IDS);
+    assert_eq!(machine.metrics.replay_forgotten.get(), 1000);
+    assert_eq!(machine.admit_to(1, 5, SIGNED + 200), "spent");
+    for id in 0..1000 {
+        assert_eq!(machine.admit_to(2, id, SIGNED), "again");
+    }
+    assert_eq!(machine.admit_to(2, 1000, SIGNED), "first", "the other one goes on");
+    assert_eq!(machine.sizes().0, MAX_IDS);
+}
+
+/// What comes while it is full is as bounded as before: ids, answers, and duplicates that wait.
+#[test]
+fn a_full_guard_goes_on_through_answers_duplicates_and_clock_jumps() {
+    let mut machine = Machine { buffered: 4_000_000, ..Machine::new() };
+    let per_second = 2_000;
+    for id in 0..2 * MAX_IDS as u64 {
+        let timestamp = SIGNED + id / per_second;
+        if id % per_second == 0 {
+            machine.pass(1);
+        }
+        match id % 50_000 {
+            10_000 => machine.unix_time -= Duration::from_secs(100),
+            20_000 => machine.unix_time += Duration::from_secs(200),
+            30_000 => machine.unix_time -= Duration::from_secs(100),
+            _ => {}
+        }
+        assert_eq!(machine.admit(id, timestamp), "first");
+        assert_eq!(machine.admit(id, timestamp), "again");
+        if id % 3 > 0 {
+            machine.settle(id, 300);
+        }
+    }
+    let (ids, by_second, answers) = machine.sizes();
+    assert!(ids <= MAX_IDS && by_second == ids && answers <= 1_000_000, "{:?}", machine.sizes());
+    for id in (0..2 * MAX_IDS as u64).step_by(997) {
+        assert_ne!(machine.admit(id, SIGNED + id / per_second), "first", "{id}");
+    }
+    machine.pass(700);
+    machine.guard.tidy(machine.now);
+    assert_eq!(machine.sizes(), (0, 0, 0));
 }

@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 pub struct Budget {
     limit: AtomicUsize,
     used: AtomicUsize,
+    /// Those in [`Budget::one`] that found none left.
+    waiting: AtomicUsize,
     /// Told where somebody may be waiting: for room, or for the end.
     given_back: Notify,
 }
@@ -25,8 +27,8 @@ pub struct Reservation {
 impl Budget {
     /// A budget of `limit` units.
     pub fn new(limit: usize) -> Arc<Self> {
-        let (limit, used) = (AtomicUsize::new(limit), AtomicUsize::new(0));
-        Arc::new(Self { limit, used, given_back: Notify::new() })
+        let [limit, used, waiting] = [limit, 0, 0].map(AtomicUsize::new);
+        Arc::new(Self { limit, used, waiting, given_back: Notify::new() })
     }
 
     /// Changes the limit. What is taken stays taken, also where it is more than the new limit.
@@ -58,6 +60,10 @@ impl Budget {
 
     /// One unit, as soon as there is one left.
     pub async fn one(self: &Arc<Self>) -> Reservation {
+        if let Some(one) = self.try_one() {
+            return one;
+        }
+        let _waiting = self.want();
         loop {
             let given_back = self.given_back.notified();
             if let Some(one) = self.try_one() {
@@ -65,6 +71,16 @@ impl Budget {
             }
             given_back.await;
         }
+    }
+
+    /// A need for units that this budget does not know of, for as long as that is kept.
+    pub fn want(&self) -> Waiting<'_> {
+        Waiting::new(&self.waiting)
+    }
+
+    /// Whether somebody waits for a unit.
+    pub fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Waits until nothing is taken.
@@ -76,6 +92,23 @@ impl Budget {
             }
             given_back.await;
         }
+    }
+}
+
+/// Counts as one that waits until it is dropped.
+#[derive(Debug)]
+pub struct Waiting<'b>(&'b AtomicUsize);
+
+impl<'b> Waiting<'b> {
+    fn new(count: &'b AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -146,12 +179,16 @@ mod tests {
     async fn who_waits_for_a_unit_gets_the_next_that_comes_back() {
         let budget = Budget::new(1);
         let first = budget.one().await;
-        assert!(budget.try_one().is_none());
-        let second = budget.one();
-        tokio::pin!(second);
-        assert!(second.as_mut().now_or_never().is_none());
+        assert!(budget.try_one().is_none() && !budget.is_wanted());
+        let mut second = Box::pin(budget.one());
+        assert!(second.as_mut().now_or_never().is_none() && budget.is_wanted());
+        drop(second);
+        assert!(!budget.is_wanted(), "it does not wait any more");
+        let mut third = Box::pin(budget.one());
+        assert!(third.as_mut().now_or_never().is_none());
         drop(first);
-        drop(second.await);
+        drop(third.await);
+        assert!(!budget.is_wanted());
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 pub mod lifecycle;
 mod reload;
 mod state;
+mod workers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -193,6 +194,11 @@ impl Daemon {
         self.server.pulse()
     }
 
+    /// How it is.
+    pub fn situation(&self) -> Arc<Situation> {
+        Arc::clone(&self.situation)
+    }
+
     /// What it does, in a line.
     pub fn status(&self) -> String {
         status(&self.gateway.snapshot())
@@ -231,7 +237,7 @@ impl Daemon {
                 warn!("{warning}");
             }
         }
-        announce_apps(&self.gateway.snapshot());
+        announce_what_is_served(&self.gateway.snapshot());
         if let Some(address) = self.admin_addresses().iter().find(|address| !address.ip().is_loopback()) {
             warn!("the status page on {address} has no password: whoever reaches it sees what goes on");
         }
@@ -322,7 +328,13 @@ fn announce_tls(tls: Option<&ServerTls>) {
     }
 }
 
-fn announce_apps(snapshot: &Snapshot) {
+fn announce_what_is_served(snapshot: &Snapshot) {
+    let (wanted, most) = (snapshot.limits().connections, snapshot.bounds().connections.limit());
+    if most < wanted {
+        warn!(
+            "at most {most} connections instead of limits.connections = {wanted}: that is half of the files that this process may have open (LimitNOFILE, ulimit -n)"
+        );
+    }
     for (path, app) in snapshot.apps() {
         let within = humantime::format_duration(app.deadline.answer_within);
         info!(app = &*app.name, "POST {path} goes to {}, answered within {within}", app.handler);

@@ -5,6 +5,7 @@ mod flood;
 mod journal;
 mod lines;
 
+use std::any::Any;
 use std::io::{IsTerminal, Write};
 
 use thiserror::Error;
@@ -83,9 +84,14 @@ pub fn start(log: &Log) -> Result<Logging, Box<dyn std::error::Error + Send + Sy
     tracing::subscriber::set_global_default(subscriber)?;
     std::panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(tracing::field::display);
-        error!(target: LogPart::Daemon.target(), at, "a bug in shardless, please report it: {:?}", panic.payload_as_str().unwrap_or_default());
+        error!(target: LogPart::Daemon.target(), at, "a bug in shardless, please report it{}", text_of(panic.payload()));
     }));
     Ok(Logging { level, _writing })
+}
+
+/// A panic's text, but for one that was put together: it could hold a token.
+fn text_of(panic: &dyn Any) -> String {
+    panic.downcast_ref::<&'static str>().map(|text| format!(": {text}")).unwrap_or_default()
 }
 
 fn non_blocking(writer: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {

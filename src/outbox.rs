@@ -158,7 +158,10 @@ impl Dues {
 impl Outbox {
     /// An outbox in memory, until there is a folder for it.
     pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> (Self, Dues) {
-        #[allow(clippy::disallowed_methods, reason = "an entry is due once at a time, and entries are bounded")]
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "an entry is due once at a time, and entries are bounded"
+        )]
         let (due, dues) = mpsc::unbounded_channel();
         let readers = Arc::new(Semaphore::new(READERS));
         (Self { ledger: Arc::new(Ledger::new(due, clock, metrics)), readers }, Dues(dues))

@@ -129,8 +129,9 @@ impl Server {
 
 impl Connections {
     async fn accept(&self, listeners: &[Listener], mut stop: watch::Receiver<bool>) {
-        let (mut failing, mut turn) = (false, 0_usize);
         let bounds = self.shared.gateway.snapshot().bounds().clone();
+        // While it fails. Descriptors that are used up are had again by idle connections, as room is.
+        let (mut failing, mut turn) = (None, 0_usize);
         loop {
             turn = turn.wrapping_add(1);
             let next = async {
@@ -145,7 +146,7 @@ impl Connections {
             };
             match accepted {
                 Ok((accepted, room)) => {
-                    if std::mem::take(&mut failing) {
+                    if failing.take().is_some() {
                         info!("connections are accepted again");
                     }
                     let open = Open::new(room, Arc::clone(&self.shared.metrics));
@@ -154,7 +155,7 @@ impl Connections {
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     self.shared.metrics.accept_errors.inc();
-                    if !std::mem::replace(&mut failing, true) {
+                    if failing.replace(bounds.connections.want()).is_none() {
                         warn!(
                             "cannot accept connections: {error}{}",
                             if is_of_open_files(&error) {

@@ -22,6 +22,8 @@ pub struct Facts {
     pub certificate: Option<Certificate>,
     /// The config in force.
     pub config: ConfigFile,
+    /// Workers of the runtime that do not get on.
+    pub stuck_workers: usize,
 }
 
 /// Where a daemon is between its start and its end.
@@ -79,6 +81,7 @@ impl Situation {
             listens,
             certificate: None,
             config,
+            stuck_workers: 0,
         })))
     }
 
@@ -113,6 +116,13 @@ impl Situation {
     /// What the file holds cannot be used.
     pub fn not_loaded(&self, failure: ReloadFailure) {
         self.change(|facts| facts.config.error = Some(failure.clone()));
+    }
+
+    /// So many workers of the runtime do not get on.
+    pub fn has_stuck_workers(&self, count: usize) {
+        if self.facts().stuck_workers != count {
+            self.change(|facts| facts.stuck_workers = count);
+        }
     }
 
     fn change(&self, change: impl Fn(&mut Facts)) {

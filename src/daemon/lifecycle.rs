@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Daemon, Reload};
+use super::{Daemon, Reload, workers};
 use crate::pulse::Pulse;
 use crate::systemd;
 
@@ -54,8 +54,11 @@ impl Lifecycle {
     pub async fn run(mut self, daemon: Daemon, reload: Reload) -> bool {
         let (stop, stopped) = watch::channel(false);
         let (status, reload) = (daemon.status(), Arc::new(reload));
+        workers::watch(daemon.situation());
         if let Some(patience) = systemd::watchdog() {
-            tokio::spawn(watchdog(daemon.pulse(), stopped.clone(), patience, systemd::alive));
+            let situation = daemon.situation();
+            let is_well = move || situation.facts().stuck_workers == 0;
+            tokio::spawn(watchdog(daemon.pulse(), stopped.clone(), patience, is_well, systemd::alive));
         }
         let mut work = tokio::spawn(daemon.run(stopped));
         systemd::ready(&status);
@@ -104,57 +107,74 @@ async fn read_anew(reload: &Arc<Reload>) {
     systemd::ready(&status.unwrap_or_else(|_| "Serving by an earlier config: see the log".to_owned()));
 }
 
-/// Says that the daemon is well, as long as the timer ticks and the accept loop goes round.
+/// Says that the daemon is well, as long as the timer ticks, the accept loop goes round, and no worker is stuck.
 async fn watchdog(
     pulse: Pulse,
     mut stop: watch::Receiver<bool>,
     patience: Duration,
+    is_well: impl Fn() -> bool,
     say: impl Fn() + Send + 'static,
 ) {
     // By a thread of its own: the runtime's may all be looking names up, and whom it is said to may hang.
-    let (well, is_well) = mpsc::sync_channel(1);
-    std::thread::spawn(move || is_well.iter().for_each(|()| say()));
+    let (well, wells) = mpsc::sync_channel(1);
+    std::thread::spawn(move || wells.iter().for_each(|()| say()));
     loop {
         tokio::select! {
             () = pulse.beat() => {}
             // Nothing is accepted any more. How long a stop may take, the service manager knows.
             _ = stop.wait_for(|stop| *stop) => {}
         }
-        // If what was said before is not out yet, it will do.
-        _ = well.try_send(());
+        if is_well() {
+            // If what was said before is not out yet, it will do.
+            _ = well.try_send(());
+        }
         tokio::time::sleep(patience / 4).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::*;
 
     #[tokio::test]
-    async fn nothing_is_said_while_the_accept_loop_stands_still() {
+    async fn nothing_is_said_while_a_worker_or_the_accept_loop_stands_still() {
         let (pulse, said) = (Pulse::default(), Arc::new(AtomicUsize::new(0)));
+        let well = Arc::new(AtomicBool::new(true));
+        let is_well = {
+            let well = Arc::clone(&well);
+            move || well.load(Ordering::SeqCst)
+        };
         let (stop, stopped) = watch::channel(false);
         let counted = Arc::clone(&said);
         let say = move || _ = counted.fetch_add(1, Ordering::SeqCst);
-        tokio::spawn(watchdog(pulse.clone(), stopped, Duration::from_millis(4), say));
+        tokio::spawn(watchdog(pulse.clone(), stopped, Duration::from_millis(4), is_well, say));
         let goes_round = tokio::spawn({
             let pulse = pulse.clone();
             async move { pulse.answer_all().await }
         });
-        while said.load(Ordering::SeqCst) < 3 {
-            tokio::task::yield_now().await;
-        }
+        let three_more = async || {
+            let before = said.load(Ordering::SeqCst);
+            while said.load(Ordering::SeqCst) < before + 3 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let no_more = async || {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let before = said.load(Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert_eq!(said.load(Ordering::SeqCst), before);
+        };
+        three_more().await;
+        well.store(false, Ordering::SeqCst);
+        no_more().await;
+        well.store(true, Ordering::SeqCst);
+        three_more().await;
         goes_round.abort();
         _ = goes_round.await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let before = said.load(Ordering::SeqCst);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(said.load(Ordering::SeqCst), before);
+        no_more().await;
         stop.send_replace(true);
-        while said.load(Ordering::SeqCst) < before + 3 {
-            tokio::task::yield_now().await;
-        }
+        three_more().await;
     }
 }

@@ -107,7 +107,7 @@ impl Reload {
         for key in stays {
             warn!("{key} has changed, which takes a restart of the daemon: until then the old one stays");
         }
-        super::announce_apps(&self.gateway.snapshot());
+        super::announce_what_is_served(&self.gateway.snapshot());
         Ok(())
     }
 

@@ -34,7 +34,8 @@ pub struct Bounds {
     pub buffered: Arc<Budget>,
     /// Bytes of late answers that are not on disk: at most half of it.
     pub late: Arc<Budget>,
-    /// Open connections, `limits.connections`.
+    /// Open connections, `limits.connections`; but not more than half of the files that this process may have open: the
+    /// others are for the handlers' side.
     pub connections: Arc<Budget>,
     /// Calls not yet answered to Discord, `limits.in_flight`.
     pub in_flight: Arc<Budget>,
@@ -226,7 +227,7 @@ impl Bounds {
         Self {
             buffered: Budget::new(limits.buffered),
             late: Budget::new(limits.buffered / 2),
-            connections: Budget::new(limits.connections),
+            connections: Budget::new(connections(limits)),
             in_flight: Budget::new(limits.in_flight),
             deferred: Budget::new(limits.deferred),
         }
@@ -235,10 +236,15 @@ impl Bounds {
     fn set(&self, limits: &Limits) {
         self.buffered.set_limit(limits.buffered);
         self.late.set_limit(limits.buffered / 2);
-        self.connections.set_limit(limits.connections);
+        self.connections.set_limit(connections(limits));
         self.in_flight.set_limit(limits.in_flight);
         self.deferred.set_limit(limits.deferred);
     }
+}
+
+fn connections(limits: &Limits) -> usize {
+    let files = rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX);
+    limits.connections.min(usize::try_from(files / 2).unwrap_or(usize::MAX))
 }
 
 impl App {

@@ -387,3 +387,11 @@ fn other_crates_have_no_say() {
     }
     assert!(ours(&talkative).would_enable("shardless::delivery::rest", &Level::TRACE));
 }
+
+#[test]
+fn a_panics_text_is_told_unless_it_was_put_together() {
+    let text = |work: fn()| text_of(&*std::panic::catch_unwind(work).unwrap_err());
+    assert_eq!(text(|| panic!("the wheel came off")), ": the wheel came off");
+    assert_eq!(text(|| panic!("not a number: {}", std::hint::black_box("secret"))), "");
+    assert_eq!(text(|| std::panic::panic_any(5)), "");
+}

@@ -123,7 +123,8 @@ impl Connections {
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(Watched::new(stream, phases.clone())), service);
         tokio::pin!(http);
-        let overdue = Overdue::new(phases.clone(), limits);
+        let room = Arc::clone(&self.shared.gateway.snapshot().bounds().connections);
+        let overdue = Overdue::new(phases.clone(), limits, room);
         tokio::pin!(overdue);
         let stopped = async {
             _ = stop.wait_for(|stop| *stop).await;
@@ -190,6 +191,7 @@ pub(super) enum Fault {
     BrokenOff,
     SlowRequest,
     SlowReader,
+    Crowded,
     TlsOnPlainPort,
     HttpOnTlsPort,
     Handshake(String),
@@ -204,6 +206,7 @@ impl Fault {
             Self::BrokenOff => "broken_off",
             Self::SlowRequest => "slow_request",
             Self::SlowReader => "slow_reader",
+            Self::Crowded => "crowded",
             Self::TlsOnPlainPort => "tls_on_plain_port",
             Self::HttpOnTlsPort => "http_on_tls_port",
             Self::Handshake(_) => "handshake",
@@ -214,6 +217,11 @@ impl Fault {
     /// How much it matters to the operator, and what to do about it.
     fn text(&self) -> (Level, String) {
         match self {
+            Self::Crowded => {
+                let text =
+                    "all `limits.connections` are taken: this one was idle, and makes room for another";
+                (Level::WARN, text.to_owned())
+            }
             Self::TlsOnPlainPort => {
                 let text = "TLS came to where plain HTTP is spoken: let the proxy use http://, or set [tls]";
                 (Level::WARN, text.to_owned())

@@ -172,9 +172,9 @@ impl Daemon {
         self.process.as_ref().unwrap().log()
     }
 
-    /// Its thread of that name.
-    pub(crate) fn thread(&self, name: &str) -> u32 {
-        self.process.as_ref().unwrap().thread(name)
+    /// Its threads of that name.
+    pub(crate) fn threads(&self, name: &str) -> Vec<u32> {
+        self.process.as_ref().unwrap().threads(name)
     }
 
     fn config(&self) -> PathBuf {

@@ -6,7 +6,6 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -16,7 +15,8 @@ use crate::daemon::{Daemon, Settings};
 use crate::discord::{Discord, Interaction};
 use crate::handler::Handler;
 use crate::inside;
-use crate::process::{self, program, until};
+use crate::lie::Lie;
+use crate::process::{self, until};
 
 const ANSWER_WITHIN: Duration = Duration::from_millis(400);
 /// How long a slow disk is waited for.
@@ -141,30 +141,9 @@ impl Scene {
     }
 }
 
-/// What the outbox's thread hears of its disk, as strace puts it; the truth again once this is gone.
-struct Lie(Child);
-
-impl Lie {
-    async fn tell(daemon: &Daemon, injection: &str) -> Self {
-        let (thread, log) = (daemon.thread("outbox"), process::folder());
-        let said = log.path().join("strace");
-        let mut command = Command::new(program("strace"));
-        command.args(["-p", &thread.to_string(), "-e", "trace=fsync,fdatasync"]);
-        command.args(["-e", &format!("inject=fsync,fdatasync:{injection}")]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said).unwrap());
-        let lie = Self(command.spawn().unwrap());
-        let is_attached = async || fs::read_to_string(&said).unwrap().contains("attached");
-        until("strace is attached", is_attached).await;
-        lie
-    }
-}
-
-impl Drop for Lie {
-    fn drop(&mut self) {
-        // Asked, so that it lets go of the thread first.
-        _ = Command::new("kill").args(["-s", "TERM", &self.0.id().to_string()]).status();
-        _ = self.0.wait();
-    }
+/// What the outbox's thread hears of its disk.
+async fn lie(daemon: &Daemon, injection: &str) -> Lie {
+    Lie::tell(&daemon.threads("outbox"), "fsync,fdatasync", injection).await
 }
 
 #[tokio::test]
@@ -190,16 +169,16 @@ async fn a_disk_that_is_full_for_a_while() {
 async fn a_disk_that_breaks_and_is_mended() {
     let folder = process::folder();
     let scene = Scene::start(&folder.path().join("state")).await;
-    let lie = std::cell::Cell::new(None);
-    let fail = async |scene: &Scene| lie.set(Some(Lie::tell(&scene.daemon, "error=EIO").await));
-    scene.outlives(fail, async || drop(lie.take())).await;
+    let told = std::cell::Cell::new(None);
+    let fail = async |scene: &Scene| told.set(Some(lie(&scene.daemon, "error=EIO").await));
+    scene.outlives(fail, async || drop(told.take())).await;
 }
 
 #[tokio::test]
 async fn a_disk_that_is_slow_for_a_while() {
     let folder = process::folder();
     let scene = Scene::start(&folder.path().join("state")).await;
-    let lie = Lie::tell(&scene.daemon, "delay_enter=60000000").await;
+    let slow = lie(&scene.daemon, "delay_enter=60000000").await;
     let took = scene.a_late_answer_comes().await;
     assert!(took >= ANSWER_WITHIN + SLOW_DISK - LEEWAY, "{took:?}");
     scene.daemon.logs(&[SLOW]).await;
@@ -213,7 +192,7 @@ async fn a_disk_that_is_slow_for_a_while() {
     scene.defer(&command).await;
     assert!(scene.daemon.log().contains(NOT_DURABLE));
     assert!(!scene.daemon.log().contains(CANNOT));
-    drop(lie);
+    drop(slow);
     scene.daemon.logs(&[SLOW_NO_MORE]).await;
     let log = scene.daemon.log();
     assert_eq!((log.matches(SLOW).count(), log.matches(SLOW_NO_MORE).count()), (1, 1), "{log}");

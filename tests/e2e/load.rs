@@ -51,7 +51,7 @@ pub(crate) struct Pace {
 /// A load that is on.
 pub(crate) struct Load {
     client: Arc<Client>,
-    extra: mpsc::UnboundedSender<Extra>,
+    extra: mpsc::Sender<Extra>,
     running: JoinHandle<Vec<Sent>>,
 }
 
@@ -114,7 +114,7 @@ impl Load {
             is_over: AtomicBool::new(false),
         };
         let client = Arc::new(client);
-        let (extra, extras) = mpsc::unbounded_channel();
+        let (extra, extras) = mpsc::channel(1);
         let running = tokio::spawn(Arc::clone(&client).send_all(extras));
         Self { client, extra, running }
     }
@@ -129,7 +129,7 @@ impl Load {
     /// Sends a slow interaction, and waits until the handler thinks about it.
     pub(crate) async fn has_a_call_in_flight(&self, handler: &Handler) {
         let (extra, id) = oneshot::channel();
-        self.extra.send(extra).unwrap();
+        self.extra.send(extra).await.unwrap();
         let id = id.await.unwrap();
         until("the handler thinks about a slow command", async || handler.has_seen(&id)).await;
     }
@@ -142,7 +142,7 @@ impl Load {
 }
 
 impl Client {
-    async fn send_all(self: Arc<Self>, mut extras: mpsc::UnboundedReceiver<Extra>) -> Vec<Sent> {
+    async fn send_all(self: Arc<Self>, mut extras: mpsc::Receiver<Extra>) -> Vec<Sent> {
         let mut sendings = JoinSet::new();
         let mut due = tokio::time::interval(Duration::from_secs(1) / self.pace.rate);
         // Late ones are sent all the same, and count from when they were due.

@@ -108,9 +108,11 @@ async fn the_page_shows_what_happens_in_a_real_browser() {
         .map(Script)
         .unwrap();
     let mut stdin = script.0.stdin.take().unwrap();
-    let (said, mut lines) = mpsc::unbounded_channel();
+    let (said, mut lines) = mpsc::channel(64);
     let stdout = BufReader::new(script.0.stdout.take().unwrap());
-    std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
+    std::thread::spawn(move || {
+        stdout.lines().map_while(Result::ok).try_for_each(|line| said.blocking_send(line))
+    });
     let mut report = String::new();
     loop {
         let Ok(line) = timeout(PATIENCE, lines.recv()).await else { panic!("the script hangs:\n{report}") };

@@ -80,13 +80,16 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Its thread of that name.
-    pub(crate) fn thread(&self, name: &str) -> u32 {
+    /// Its threads of that name.
+    pub(crate) fn threads(&self, name: &str) -> Vec<u32> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let mut tasks = tasks.map(|task| task.unwrap().path());
-        let thread =
-            tasks.find(|task| std::fs::read_to_string(task.join("comm")).is_ok_and(|is| is.trim() == name));
-        thread.unwrap().file_name().unwrap().to_str().unwrap().parse().unwrap()
+        let is_named =
+            |task: &PathBuf| std::fs::read_to_string(task.join("comm")).is_ok_and(|is| is.trim() == name);
+        let tasks = tasks.map(|task| task.unwrap().path()).filter(is_named);
+        let threads: Vec<_> =
+            tasks.map(|task| task.file_name().unwrap().to_str().unwrap().parse().unwrap()).collect();
+        assert!(!threads.is_empty(), "no thread is named {name}");
+        threads
     }
 
     /// Sends a signal, by its name.

@@ -339,8 +339,8 @@ fn it_answers_while_the_daemon_is_stuck() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (daemon, admin) = runtime.block_on(daemon(""));
     assert_eq!(get(admin, "/livez").status, 200);
-    let (stuck, is_stuck) = mpsc::channel();
-    let (free, is_free) = mpsc::channel::<()>();
+    let (stuck, is_stuck) = mpsc::sync_channel(1);
+    let (free, is_free) = mpsc::sync_channel::<()>(0);
     runtime.spawn(async move {
         stuck.send(()).unwrap();
         _ = is_free.recv();

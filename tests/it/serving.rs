@@ -1,5 +1,6 @@
 //! `shardless serve` as a process: how it starts, what it logs, and how it stops.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use crate::support::admin::get;
+use crate::support::restarts::free_port;
 use crate::support::{Binary, Handler, command, json, until, wire};
 
 fn discord(daemon: &Binary) -> StandIn {
@@ -284,34 +287,66 @@ async fn a_second_signal_ends_at_once() {
     assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
 }
 
-/// Where no descriptor is left for a connection, it waits; nothing spins; and there is room again as soon as there is.
-#[tokio::test(flavor = "multi_thread")]
-async fn without_file_descriptors_it_waits_and_comes_back() {
-    let handler = Handler::fine().await;
-    let daemon = Binary::serve_with("", "", &handler.url(), |command| {
+/// A daemon that may have so many files open, with an admin listener.
+async fn with_files(count: usize, handler: &Handler) -> (Binary, SocketAddr) {
+    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let settings = format!("[admin]\nport = {}", admin.port());
+    let daemon = Binary::serve_with(&settings, "", &handler.url(), |command| {
         let mut limited = Command::new("sh");
         limited
-            .args(["-c", "ulimit -n 40; exec \"$@\"", "sh"])
+            .args(["-c", &format!("ulimit -n {count}; exec \"$@\""), "sh"])
             .arg(command.get_program())
             .args(command.get_args());
         limited.stderr(Stdio::piped());
         *command = limited;
     })
     .await;
+    (daemon, admin)
+}
+
+async fn is_alive(admin: SocketAddr) -> bool {
+    tokio::task::spawn_blocking(move || get(admin, "/livez").status == 200).await.unwrap()
+}
+
+async fn silent_connections(daemon: &Binary, count: usize) -> Vec<TcpStream> {
     let mut held = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..count {
         held.push(TcpStream::connect(daemon.address).await.unwrap());
     }
+    held
+}
+
+/// Where no descriptor is left for a connection, it waits, nothing spins, and idle connections make room: for the admin
+/// listener too.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_file_descriptors_it_waits_and_comes_back() {
+    let handler = Handler::fine().await;
+    let (daemon, admin) = with_files(30, &handler).await;
+    let held = silent_connections(&daemon, 100).await;
     daemon.until_log("cannot accept connections").await;
     let before = daemon.cpu_time();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let spent = daemon.cpu_time() - before;
     assert!(spent < Duration::from_millis(200), "{spent:?} in a second");
+    daemon.until_log("accepted again").await;
+    assert!(is_alive(admin).await);
     drop(held);
     let start = Instant::now();
     assert_eq!(roll(&daemon, 1).await.status, 200);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-    daemon.until_log("accepted again").await;
+}
+
+/// Clients that say nothing cannot take what connections to handlers need.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_leave_half_of_the_descriptors_to_handlers() {
+    let handler = Handler::fine().await;
+    let (daemon, admin) = with_files(100, &handler).await;
+    daemon.until_log("at most 50 connections instead of limits.connections = 4096").await;
+    let held = silent_connections(&daemon, 200).await;
+    assert!(is_alive(admin).await);
+    assert_eq!(roll(&daemon, 1).await.status, 200);
+    assert!(!daemon.log().contains("cannot accept connections"), "{}", daemon.log());
+    drop(held);
 }
 
 fn serve(config: &str) -> (Option<i32>, String) {

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::Fault;
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::gateway::Receipt;
@@ -30,6 +31,10 @@ const AT_ONCE: Duration = Duration::from_millis(50);
 
 const HEADERS_TOO_LARGE: &[u8] = b"HTTP/1.1 431 ";
 const TARGET_TOO_LONG: &[u8] = b"HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Where every connection there may be is open and another one waits: one that has been idle for so long makes room. It
+/// is also how often it is looked whether that is so.
+const IDLE_IN_A_CROWD: Duration = Duration::from_secs(1);
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug)]
@@ -147,8 +152,11 @@ impl Phases {
     }
 
     /// When the phase has lasted too long, and whose fault that is, if it is one.
-    fn deadline(&self, limits: &Limits) -> Option<(Instant, Option<Fault>)> {
+    fn deadline(&self, limits: &Limits, is_crowded: bool) -> Option<(Instant, Option<Fault>)> {
         match self.lock().phase {
+            Phase::Idle { since } if is_crowded => {
+                Some((since + limits.idle_timeout.min(IDLE_IN_A_CROWD), Some(Fault::Crowded)))
+            }
             Phase::Idle { since } => Some((since + limits.idle_timeout, None)),
             Phase::Reading { first_byte } => {
                 Some((first_byte + limits.read_timeout, Some(Fault::SlowRequest)))
@@ -169,14 +177,16 @@ impl Phases {
 pub(super) struct Overdue {
     phases: Phases,
     limits: Limits,
+    /// All connections.
+    room: Arc<Budget>,
     timer: Pin<Box<Sleep>>,
     /// What the timer is set to; it is set anew only for an earlier time, since a request takes less than a timer costs.
     set_to: Option<Instant>,
 }
 
 impl Overdue {
-    pub(super) fn new(phases: Phases, limits: Limits) -> Self {
-        Self { phases, limits, timer: Box::pin(tokio::time::sleep(Duration::ZERO)), set_to: None }
+    pub(super) fn new(phases: Phases, limits: Limits, room: Arc<Budget>) -> Self {
+        Self { phases, limits, room, timer: Box::pin(tokio::time::sleep(Duration::ZERO)), set_to: None }
     }
 }
 
@@ -185,14 +195,17 @@ impl Future for Overdue {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let Some((deadline, fault)) = self.phases.deadline(&self.limits) else { return Poll::Pending };
+            let phase = self.phases.deadline(&self.limits, self.room.is_wanted());
+            let Some((deadline, fault)) = phase else { return Poll::Pending };
             let now = self.phases.clock.now();
             if deadline <= now {
                 return Poll::Ready(fault);
             }
-            if self.set_to.is_none_or(|set_to| deadline < set_to) {
-                self.timer.as_mut().reset(Instant::now() + (deadline - now));
-                self.set_to = Some(deadline);
+            // Later than that, another one may wait for room.
+            let next = deadline.min(now + IDLE_IN_A_CROWD);
+            if self.set_to.is_none_or(|set_to| next < set_to) {
+                self.timer.as_mut().reset(Instant::now() + (next - now));
+                self.set_to = Some(next);
             }
             ready!(self.timer.as_mut().poll(context));
             self.set_to = None;

@@ -163,3 +163,29 @@ async fn connections_past_the_limit_wait_until_there_is_room() {
     drop(third);
     daemon.assert_works().await;
 }
+
+/// Those that never said a word, and those that are between two requests; but not one whose request is being answered.
+#[tokio::test]
+async fn where_all_connections_are_taken_idle_ones_make_room() {
+    let (handler, gate) = Handler::gated().await;
+    let daemon = TestDaemon::with("[limits]\nconnections = 3", "answer_within = \"2800ms\"", handler).await;
+    let connect = || TcpStream::connect(daemon.address);
+    let (mut silent, mut between, mut busy) =
+        (connect().await.unwrap(), connect().await.unwrap(), connect().await.unwrap());
+    between.write_all(&with_length(&daemon.command().forge())).await.unwrap();
+    assert!(read_answer(&mut between).await.starts_with("http/1.1 401"));
+    busy.write_all(&with_length(&daemon.command())).await.unwrap();
+    until("it is being answered", || async { daemon.handler.calls() == 1 }).await;
+    let start = Instant::now();
+    let mut others = [connect().await.unwrap(), connect().await.unwrap()];
+    for other in &mut others {
+        other.write_all(&with_length(&daemon.command().forge())).await.unwrap();
+        assert!(read_answer(other).await.starts_with("http/1.1 401"));
+    }
+    assert!(start.elapsed() < Duration::from_millis(2500), "{:?}", start.elapsed());
+    assert_eq!(daemon.faults("crowded"), 2.0);
+    assert_closes(&mut silent, Duration::from_secs(1)).await;
+    assert_closes(&mut between, Duration::from_secs(1)).await;
+    gate.add_permits(1);
+    assert!(read_answer(&mut busy).await.starts_with("http/1.1 200"));
+}

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::support::late::original;
 use crate::support::restarts::{LONG, Scene, is_deferral};
+use crate::support::times::Times;
 use crate::support::wire::{read_answer, with_length};
 use crate::support::{Handler, is_full, json, until_within};
 
@@ -82,28 +83,6 @@ async fn deferrals_that_wait_take_little_memory() {
     assert!(peak <= bound, "{peak} MiB");
 }
 
-/// Times, the shortest first.
-struct Times(Vec<Duration>);
-
-impl Times {
-    fn new(mut times: Vec<Duration>) -> Self {
-        times.sort();
-        Self(times)
-    }
-
-    fn p99(&self) -> Duration {
-        self.0[self.0.len() * 99 / 100]
-    }
-}
-
-impl std::fmt::Display for Times {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (count, middle) = (self.0.len(), self.0[self.0.len() / 2]);
-        let (p99, last) = (self.p99(), self.0[count - 1]);
-        write!(f, "{count} in {middle:.1?} (p50), {p99:.1?} (p99), {last:.1?} at most")
-    }
-}
-
 /// Interactions that are answered at once, at a steady rate. The time that each took, and how late each was sent: that is
 /// this test's own trouble.
 async fn quick_traffic(scene: &Scene, mut stop: watch::Receiver<bool>) -> (Times, Times) {
@@ -169,7 +148,7 @@ async fn slow_ones_at_once_are_deferred_in_time_and_others_feel_nothing() {
     let (peak, cpu) = (scene.binary.peak_memory(), scene.binary.cpu_time());
     println!("deferrals at {answer_within:?}: {deferrals}\nquick ones: {quick}\nsent late: {lags}");
     println!("{peak} MiB, {cpu:.1?} of processors");
-    assert!(deferrals.0[0] >= answer_within);
+    assert!(deferrals.shortest() >= answer_within);
     if cfg!(debug_assertions) {
         return;
     }

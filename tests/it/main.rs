@@ -27,6 +27,7 @@ mod layers;
 mod limits;
 mod logs;
 mod outbox;
+mod overload;
 mod probe;
 mod provenance;
 mod reach;

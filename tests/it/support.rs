@@ -8,6 +8,7 @@ pub(crate) mod courier;
 mod handler;
 pub(crate) mod late;
 pub(crate) mod restarts;
+pub(crate) mod times;
 pub(crate) mod wire;
 
 use std::future::Future;

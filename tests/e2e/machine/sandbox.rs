@@ -33,7 +33,12 @@ fn a_handler_on_another_host_is_reached_over_tls() {
         {
             assert!(status.contains(line), "{line} is not in\n{status}");
         }
-        assert_eq!(fs::read_to_string(format!("/proc/{main}/limits")).unwrap().matches("20000").count(), 2);
+        let limits = fs::read_to_string(format!("/proc/{main}/limits")).unwrap();
+        assert_eq!(limits.matches("20000").count(), 2);
+        // Memory holds tokens: neither a core dump nor swap is to.
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
+        assert_eq!(service.property("MemorySwapMax").await, "0");
     });
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::activity::Activity;
@@ -36,8 +37,12 @@ use state::StateLock;
 /// Time between two rounds of letting go of what is old.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// At a stop, for late answers that are on their way to Discord.
+/// At a stop, for late answers that are on their way to Discord, where a crash would lose them.
 const LAST_DELIVERIES: Duration = Duration::from_secs(3);
+
+/// At a stop, from the moment when nothing is accepted any more: whoever connects waits for the next process, of Discord's
+/// three seconds. Late answers that are on disk can wait for it too.
+const HANDOVER: Duration = Duration::from_secs(2);
 
 /// All that a config asks for, built but not in use: what `check` looks at, and what `serve` runs.
 pub struct Build {
@@ -299,12 +304,15 @@ async fn serve(
         };
         _ = tokio::time::timeout(patience, ends).await;
         close.send_replace(true);
+        Instant::now()
     };
-    tokio::join!(server.run(closed), stopping);
+    let ((), closed) = tokio::join!(server.run(closed), stopping);
     outbox.give_all_up();
-    if tokio::time::timeout(LAST_DELIVERIES, outbox.all_delivered()).await.is_err() {
-        let durable = outbox.health() == Health::Durable;
-        let next = if durable { "the next start goes on with them" } else { "those not on disk are lost" };
+    let is_durable = || outbox.health() == Health::Durable;
+    let end = if is_durable() { closed + HANDOVER } else { Instant::now() + LAST_DELIVERIES };
+    if tokio::time::timeout_at(end, outbox.all_delivered()).await.is_err() {
+        let next =
+            if is_durable() { "the next start goes on with them" } else { "those not on disk are lost" };
         warn!("stopping with late answers that are not delivered: {next}");
     }
 }

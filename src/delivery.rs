@@ -91,6 +91,8 @@ enum End {
     Gone,
     /// Discord never knew of the deferral.
     Unknown,
+    /// Its request came once more, after the process that deferred it was killed: this process sees to it.
+    CameAgain,
     /// The token's time was over first.
     Expired,
     /// Discord takes nothing for this interaction.
@@ -232,6 +234,7 @@ impl End {
             Self::Kept => "kept",
             Self::Gone => "gone",
             Self::Unknown => "unknown",
+            Self::CameAgain => "came_again",
             Self::Expired => "expired",
             Self::Refused(Refusal { reason: Reason::Token, .. }) => "token_refused",
             Self::Refused(_) => "refused",
@@ -246,6 +249,7 @@ impl End {
             Self::Kept => (false, "nothing to deliver: the handler has written by itself"),
             Self::Gone => (false, "nothing to deliver: the message is not there any more"),
             Self::Unknown => (true, "not delivered: Discord does not know of the deferral"),
+            Self::CameAgain => (false, "nothing to deliver: its request came once more, and is seen to"),
             Self::Expired => (true, "not delivered: the interaction's token has expired"),
             Self::Refused(refusal) => {
                 return (true, format!("not delivered: {}", Verdict::Refused(refusal)));
@@ -266,6 +270,7 @@ impl From<Ended> for End {
             Ended::Done(_) => Self::Answered,
             Ended::NoMessage => Self::Gone,
             Ended::Unknown => Self::Unknown,
+            Ended::CameAgain => Self::CameAgain,
             Ended::Expired => Self::Expired,
             Ended::Refused(refused) => Self::Refused(refused),
             // Nobody gets here: the one who sent an answer sends the fallback text then.

@@ -220,6 +220,18 @@ impl Outbox {
         self.ledger.remove(due.serial);
     }
 
+    /// Whether that is still to be delivered: it may have been taken back since it became due.
+    pub fn has(&self, due: &Due) -> bool {
+        self.ledger.has(due.serial)
+    }
+
+    /// An interaction is answered at once. A proxy may have sent it here since the process before was killed over it: then
+    /// its message is not to be followed by a fallback text. Where Discord was told to write a new message, that would be
+    /// seen by looking at it; else it cannot be told.
+    pub fn answered_at_once(&self, app: &str, id: u64) {
+        self.ledger.came_again(app, id, |deferred| deferred.deferral == Deferral::Update);
+    }
+
     /// There is no folder to keep entries in, for now.
     pub fn cannot_be_kept(&self, why: String) {
         self.ledger.failed(why);
@@ -280,7 +292,8 @@ impl Ticket {
         self.is_deferred = true;
     }
 
-    /// The deferral's end was handed to the connection.
+    /// The deferral's end was handed to the connection. From now on, this entry is the interaction's only one: a proxy may
+    /// have sent it once more, since the process before was killed over it.
     pub fn sent(&self) {
         self.outbox.ledger.sent(self.serial);
     }

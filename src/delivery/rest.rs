@@ -86,6 +86,8 @@ pub(super) enum Ended {
     NoMessage,
     /// Discord does not know of the deferral, and will not.
     Unknown,
+    /// Its request came once more, to this process.
+    CameAgain,
     /// The token's time was over first.
     Expired,
     /// Discord will never do it.
@@ -210,6 +212,9 @@ impl Rest {
                 break one;
             }
         };
+        if !self.outbox.has(due) {
+            return Err(Ended::CameAgain);
+        }
         let time_left = self.time_left(due);
         if time_left.is_zero() {
             return Err(Ended::Expired);

@@ -242,6 +242,7 @@ impl Running {
         match called.result.map_err(Failure::from).and_then(|answer| answer::judge(answer, self.job.question))
         {
             Ok(Judged { outcome, reply, warning }) => {
+                self.gateway.outbox.answered_at_once(&self.job.record.app, self.job.record.id);
                 self.gateway.settle(&self.call, &self.job, outcome, reply, warning);
             }
             Err(failure) => self.fail(Outcome::Failed, &failure),

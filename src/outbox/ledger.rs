@@ -38,6 +38,8 @@ pub(super) struct Ledger {
 
 struct Book {
     entries: HashMap<u64, Entry>,
+    /// Entries whose handlers' calls died with an earlier process, by their interactions.
+    left_behind: BTreeSet<(u64, u64)>,
     next: u64,
     due: mpsc::UnboundedSender<Due>,
     /// Entries of which the store does not know the last word, those that are gone included.
@@ -117,6 +119,7 @@ impl Ledger {
     pub(super) fn new(due: mpsc::UnboundedSender<Due>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let book = Book {
             entries: HashMap::new(),
+            left_behind: BTreeSet::new(),
             next: first_serial(&*clock),
             due,
             unwritten: BTreeSet::new(),
@@ -187,8 +190,32 @@ impl Ledger {
         let Some(entry) = book.entries.get_mut(&serial) else { return };
         if entry.not_before.is_none() {
             entry.not_before = Some(not_before);
+            let deferred = Arc::clone(&entry.deferred);
             book.make_due(serial);
+            drop(book);
+            self.came_again(&deferred.app, deferred.id, |_| true);
         }
+    }
+
+    /// An interaction of which an earlier process may have left an entry has come to this one, which sees to it: such an
+    /// entry goes, if it `is_over`.
+    pub(super) fn came_again(&self, app: &str, id: u64, is_over: impl Fn(&Deferred) -> bool) {
+        let of_it: Vec<_> = {
+            let book = self.lock();
+            let left_behind = book.left_behind.range((id, 0)..=(id, u64::MAX)).map(|(_, serial)| *serial);
+            let is_such = |deferred: &Deferred| *deferred.app == *app && is_over(deferred);
+            left_behind
+                .filter(|serial| book.entries.get(serial).is_some_and(|it| is_such(&it.deferred)))
+                .collect()
+        };
+        for serial in of_it {
+            self.remove(serial);
+        }
+    }
+
+    /// Whether there is such an entry, not gone yet.
+    pub(super) fn has(&self, serial: u64) -> bool {
+        self.lock().entries.contains_key(&serial)
     }
 
     pub(super) fn give_all_up(&self) {
@@ -205,6 +232,7 @@ impl Ledger {
     pub(super) fn remove(&self, serial: u64) {
         let mut book = self.lock();
         let Some(entry) = book.entries.remove(&serial) else { return };
+        book.left_behind.remove(&(entry.deferred.id, serial));
         self.metrics.outbox_entries.dec();
         if entry.may_be_stored {
             book.unwritten.insert(serial);

@@ -12,7 +12,7 @@ use shardless::rehearsal::{Author, Payload};
 
 use crate::support::late::{late, original};
 use crate::support::restarts::{Scene, TOO_LONG, follow_ups};
-use crate::support::{Handler, until, until_within};
+use crate::support::{Handler, json, until, until_within};
 
 const HELLO: &str = r#"{"type":4,"data":{"content":"hello"}}"#;
 const SECRET: &str = r#"{"type":4,"data":{"content":"secret","flags":64}}"#;
@@ -51,6 +51,46 @@ async fn killed_between_the_record_and_the_deferral() {
     let view = scene.end_of(&payload).await;
     assert!(view.original.is_none() && view.follow_ups.is_empty());
     assert_eq!(scene.calls(), ["GET Original"; 8]);
+}
+
+/// The proxy sends it again, since its connection broke: it is deferred or answered by the process that has it then, and by
+/// that one alone.
+#[rstest]
+#[case::and_deferred(command, false, "hello", &[])]
+#[case::and_deferred_as_an_update(button, false, "Pick one:", &["hello"])]
+#[case::and_answered(command, true, "hello", &[])]
+#[case::and_answered_as_an_update(button, true, "hello", &[])]
+#[tokio::test]
+async fn killed_before_the_deferral_and_come_again(
+    #[case] write: fn(&mut Author) -> Payload,
+    #[case] at_once: bool,
+    #[case] first: &str,
+    #[case] others: &[&str],
+) {
+    let is_second = AtomicBool::new(false);
+    let handler = Handler::start(move |_| {
+        let seconds = match (is_second.swap(true, Ordering::SeqCst), at_once) {
+            (false, _) => 60.0,
+            (true, true) => 0.0,
+            (true, false) => 2.5,
+        };
+        async move {
+            tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+            json(HELLO)
+        }
+    });
+    let mut scene = Scene::durable("answer_within = \"2s\"", handler.await).await;
+    let payload = scene.write(write);
+    let killing = async {
+        scene.until_entries("", 1).await;
+        scene.binary.signal("KILL");
+    };
+    let (exchange, ()) = tokio::join!(scene.send(&payload), killing);
+    assert!(exchange.is_none(), "{exchange:?}");
+    scene.binary.restart();
+    assert_eq!(scene.send(&payload).await.unwrap().status, 200);
+    let view = scene.end_of(&payload).await;
+    assert_eq!((&*original(&view).content, &*follow_ups(&view)), (first, others));
 }
 
 #[rstest]

@@ -146,7 +146,12 @@ impl Ledger {
         let not_before = self.clock.now() + AFTER_DEFERRAL;
         let mut book = self.lock();
         for (serial, deferred, state) in rows {
-            let state = if matches!(state, State::Waiting) { State::Failed } else { state };
+            let state = if matches!(state, State::Waiting) {
+                book.left_behind.insert((deferred.id, serial));
+                State::Failed
+            } else {
+                state
+            };
             let entry = Entry {
                 deferred: Arc::new(deferred),
                 _counted: self.counted(&state),

@@ -137,7 +137,8 @@ impl Account {
                 let history = item.history(*id, &judged.outcome, journal, api);
                 sum.wrong.entry(wrong).or_default().push((*id, history));
             }
-            let outcome = if judged.wrong.contains(LOST) { LOST.to_owned() } else { judged.outcome };
+            let Judged { outcome, wrong } = judged;
+            let outcome = if wrong.contains(LOST) { format!("{LOST}: {outcome}") } else { outcome };
             *sum.outcomes.entry(outcome).or_default() += 1;
         }
         for strange in &*self.strange.lock().unwrap() {

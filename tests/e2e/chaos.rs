@@ -184,13 +184,17 @@ impl World {
                 break;
             }
             let steady = &self.daemons[STEADY];
-            samples.add(now - start, steady.memory());
-            for path in ["/", "/metrics"] {
+            let memory = memory::of(&steady.process_id().to_string());
+            samples.add(now - start, memory);
+            for path in ["/", "/metrics", "/status.json"] {
                 assert!(steady.get(path).await.is_some(), "its admin listener does not answer");
             }
             if nth % 60 == 59 {
-                let (sent, memory) = (self.account.sent_so_far(), steady.memory());
-                eprintln!("{:>5.0?}: {sent} sent, {memory:.1} MiB", now - start);
+                let (sent, own) = (self.account.sent_so_far(), memory::of("self"));
+                eprintln!(
+                    "{:>5.0?}: {sent} sent; {memory:.1} MiB, and {own:.0} of this test's own",
+                    now - start
+                );
             }
         }
         samples

@@ -70,6 +70,8 @@ pub(super) struct Sum {
     pub(super) wrong: BTreeMap<&'static str, Vec<(u64, String)>>,
     /// Forwarded once more by the process after one that was killed, whose memory went with it.
     pub(super) again_after_kill: usize,
+    /// What those got that were sent once more, beside the first of each.
+    pub(super) copies: BTreeMap<String, usize>,
     /// Follow-ups that came twice with the same text.
     pub(super) repeated: usize,
 }
@@ -221,6 +223,9 @@ impl Item {
         sum: &mut Sum,
         wrong: &mut BTreeSet<&'static str>,
     ) -> String {
+        for (got, _) in self.gots().skip(1) {
+            *sum.copies.entry(got.to_string()).or_default() += 1;
+        }
         let answers: Vec<_> = self.gots().filter(|(got, _)| got.is_an_answer()).collect();
         if answers.windows(2).any(|pair| pair[0] != pair[1]) {
             wrong.insert(ANSWERED_TWICE);

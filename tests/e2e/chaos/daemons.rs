@@ -289,13 +289,6 @@ impl Daemon {
     pub(super) fn empty_disk(&self) {
         fs::remove_file(self.disk().join("filler")).unwrap();
     }
-
-    /// Its resident memory in MiB.
-    pub(super) fn memory(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process_id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
-    }
 }
 
 impl Drop for Daemon {

@@ -21,6 +21,8 @@ use super::lots::Lots;
 const RATE: u32 = 30;
 /// How long Discord waits for an answer.
 const DEADLINE: Duration = Duration::from_secs(3);
+/// A request comes again after so long at most: while the daemon still has its answer, or when it has not any more.
+const LATEST_COPY: Duration = Duration::from_secs(40);
 /// An answer that comes later may have been on its way to become a deferral: Discord is told of it.
 const SOON: Duration = Duration::from_millis(150);
 
@@ -75,7 +77,7 @@ pub(super) async fn run(world: &Arc<World>, daemon: usize) {
                 sendings.spawn(Arc::clone(world).send(daemon, ping, Duration::ZERO));
             }
             5 if daemon == super::STEADY => {
-                let pause = lots.between(Duration::from_secs(1), Duration::from_secs(10));
+                let pause = lots.between(Duration::from_secs(1), LATEST_COPY);
                 sendings.spawn(Arc::clone(world).send(daemon, letter, pause));
             }
             _ => {}
@@ -84,7 +86,8 @@ pub(super) async fn run(world: &Arc<World>, daemon: usize) {
             ended.unwrap();
         }
     }
-    sendings.join_all().await;
+    // But for copies whose time would be after the end.
+    _ = tokio::time::timeout(DEADLINE + DEADLINE / 4, sendings.join_all()).await;
 }
 
 impl World {
@@ -163,6 +166,9 @@ impl World {
     /// Sends it, and takes its answer as Discord does.
     async fn send(self: Arc<Self>, daemon: usize, letter: Arc<Letter>, pause: Duration) {
         tokio::time::sleep(pause).await;
+        if !pause.is_zero() && Instant::now() >= self.end {
+            return;
+        }
         let Letter { id, token, payload, signed } = &*letter;
         self.account.sent(*id, self.journal.now());
         let url = self.daemons[daemon].endpoint();

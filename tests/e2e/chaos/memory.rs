@@ -2,6 +2,13 @@
 
 use std::time::Duration;
 
+/// The resident memory of a process, by its number or `self`, in MiB.
+pub(super) fn of(process: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+}
+
 /// Samples, each with its time in seconds since the start.
 #[derive(Default)]
 pub(super) struct Samples(Vec<(f64, f64)>);

@@ -22,6 +22,11 @@ pub(super) fn print(world: &World, sum: &Sum, memory: [f64; 4]) {
     for wrong in [LOST, ANSWERED_TWICE, FORWARDED_TWICE, FORGED_ACCEPTED] {
         println!("{:>8}  {wrong}", count(sum, wrong));
     }
+    println!("what was sent once more to the daemon that stays got:");
+    for (got, count) in &sum.copies {
+        println!("{count:>8}  {got}");
+    }
+    println!("besides:");
     println!("{:>8}  forwarded again by the process after one that was killed", sum.again_after_kill);
     println!("{:>8}  follow-ups that came twice", sum.repeated);
     println!("faults:");

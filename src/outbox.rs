@@ -303,6 +303,11 @@ impl Ticket {
         self.outbox.ledger.remove(self.serial);
     }
 
+    /// The same, and waits until it is gone from disk too; not at all where the disk fails.
+    pub async fn erase(&self) {
+        self.outbox.ledger.erase(self.serial).await;
+    }
+
     /// The handler has answered.
     pub fn answered(&self, message: Message) {
         self.outbox.ledger.progress(self.serial, Progress::Answered(message));

@@ -104,8 +104,14 @@ impl Running {
         let Prepared { deferral, mut ticket, room } = prepared;
         let patience = SLOW_DISK.min(LATEST.saturating_sub(self.job.answer_within));
         let is_durable = match first(calling.as_mut(), ticket.committed(), deadline, patience).await {
-            // The ticket goes, and the record with it.
-            First::End(called) => return self.answered(called),
+            First::End(called) => {
+                // Nobody could tell later that nothing is to follow: where a message is updated, none says "thinking…".
+                if deferral == Deferral::Update {
+                    _ = tokio::time::timeout_at(deadline + patience, ticket.erase()).await;
+                }
+                // The ticket goes, and the record with it.
+                return self.answered(called);
+            }
             First::Deadline { is_durable } => is_durable,
         };
         ticket.defer();

@@ -1,6 +1,7 @@
 //! What holds now: every entry, in memory, and how far the store is behind.
 
 mod following;
+mod leaving;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -44,6 +45,8 @@ struct Book {
     due: mpsc::UnboundedSender<Due>,
     /// Entries of which the store does not know the last word, those that are gone included.
     unwritten: BTreeSet<u64>,
+    /// Who waits until one that is gone is gone from disk too.
+    erasures: HashMap<u64, oneshot::Sender<()>>,
     /// Whether somebody may wait for one of them.
     is_urgent: bool,
     store: StoreState,
@@ -123,6 +126,7 @@ impl Ledger {
             next: first_serial(&*clock),
             due,
             unwritten: BTreeSet::new(),
+            erasures: HashMap::new(),
             is_urgent: false,
             store: StoreState::Absent,
             folder: None,
@@ -197,27 +201,6 @@ impl Ledger {
         }
     }
 
-    /// An interaction of which an earlier process may have left an entry has come to this one, which sees to it: such an
-    /// entry goes, if it `is_over`.
-    pub(super) fn came_again(&self, app: &str, id: u64, is_over: impl Fn(&Deferred) -> bool) {
-        let of_it: Vec<_> = {
-            let book = self.lock();
-            let left_behind = book.left_behind.range((id, 0)..=(id, u64::MAX)).map(|(_, serial)| *serial);
-            let is_such = |deferred: &Deferred| *deferred.app == *app && is_over(deferred);
-            left_behind
-                .filter(|serial| book.entries.get(serial).is_some_and(|it| is_such(&it.deferred)))
-                .collect()
-        };
-        for serial in of_it {
-            self.remove(serial);
-        }
-    }
-
-    /// Whether there is such an entry, not gone yet.
-    pub(super) fn has(&self, serial: u64) -> bool {
-        self.lock().entries.contains_key(&serial)
-    }
-
     pub(super) fn give_all_up(&self) {
         let waiting: Vec<_> = {
             let book = self.lock();
@@ -226,20 +209,6 @@ impl Ledger {
         };
         for serial in waiting {
             self.progress(serial, Progress::Failed);
-        }
-    }
-
-    pub(super) fn remove(&self, serial: u64) {
-        let mut book = self.lock();
-        let Some(entry) = book.entries.remove(&serial) else { return };
-        book.left_behind.remove(&(entry.deferred.id, serial));
-        self.metrics.outbox_entries.dec();
-        if entry.may_be_stored {
-            book.unwritten.insert(serial);
-            drop(book);
-            self.changed.notify_one();
-        } else {
-            book.unwritten.remove(&serial);
         }
     }
 

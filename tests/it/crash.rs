@@ -93,6 +93,28 @@ async fn killed_before_the_deferral_and_come_again(
     assert_eq!((&*original(&view).content, &*follow_ups(&view)), (first, others));
 }
 
+/// Its record was on its way to the disk already; once Discord has the answer, it is gone from there.
+#[rstest]
+#[case::a_command(command)]
+#[case::a_button(button)]
+#[tokio::test]
+async fn killed_as_soon_as_it_has_answered_shortly_before_the_deadline(
+    #[case] write: fn(&mut Author) -> Payload,
+) {
+    let handler = Handler::start(|_| async {
+        tokio::time::sleep(Duration::from_millis(1900)).await;
+        json(HELLO)
+    });
+    let mut scene = Scene::durable("answer_within = \"2s\"", handler.await).await;
+    let payload = scene.write(write);
+    assert_eq!(&scene.send(&payload).await.unwrap().body[..], HELLO.as_bytes());
+    scene.binary.kill();
+    scene.binary.restart();
+    scene.until_open().await;
+    let view = scene.end_of(&payload).await;
+    assert_eq!((&*original(&view).content, &*follow_ups(&view).join("")), ("hello", ""));
+}
+
 #[rstest]
 #[case::a_command(command, &["GET Original", "PATCH Original"], TOO_LONG, "")]
 #[case::a_button(button, &["POST FollowUp"], "Pick one:", TOO_LONG)]

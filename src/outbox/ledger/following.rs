@@ -86,6 +86,11 @@ impl Ledger {
         let (mut book, now) = (self.lock(), self.clock.now());
         book.was_slow |= book.is_slow(now);
         book.writing_since = None;
+        for serial in &batch.delete {
+            if let Some(told) = book.erasures.remove(serial) {
+                _ = told.send(());
+            }
+        }
         for row in &batch.put {
             let Some(entry) = book.entries.get_mut(&row.serial) else { continue };
             entry.is_left_out = is_left_out(row.serial);
@@ -195,6 +200,7 @@ impl Book {
 
     /// Whoever waits for the disk waits in vain.
     fn let_nobody_wait(&mut self) {
+        self.erasures.clear();
         for entry in self.entries.values_mut() {
             for (_, told) in entry.commits.drain(..) {
                 _ = told.send(false);

@@ -41,8 +41,8 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(5);
 const LAST_DELIVERIES: Duration = Duration::from_secs(3);
 
 /// At a stop, from the moment when nothing is accepted any more: whoever connects waits for the next process, of Discord's
-/// three seconds. Late answers that are on disk can wait for it too.
-const HANDOVER: Duration = Duration::from_secs(2);
+/// three seconds, and that one needs some of them too. Late answers that are on disk can wait for it as well.
+const HANDOVER: Duration = Duration::from_millis(1500);
 
 /// All that a config asks for, built but not in use: what `check` looks at, and what `serve` runs.
 pub struct Build {

@@ -164,7 +164,7 @@ async fn where_discord_is_down_a_stop_leaves_the_answer_to_the_next_start(#[case
     scene.binary.signal("TERM");
     let took = ended(&mut scene, stopped).await;
     // Requests that come meanwhile wait for the next process, and Discord for them: three seconds.
-    assert!(took < Duration::from_millis(2600), "{took:?}");
+    assert!(took < Duration::from_millis(2300), "{took:?}");
     assert!(scene.binary.wait().success());
     let warning = "stopping with late answers that are not delivered: the next start goes on with them";
     assert!(scene.binary.log().contains(warning));

@@ -316,8 +316,9 @@ mod tests {
     #[rstest]
     #[case("", "the body is empty")]
     #[case("<html>", "not a callback (no valid JSON at line 1 column 1)")]
-    #[case("[4]", "not a callback (invalid type: sequence")]
-    #[case(r#"{"type":4,"data":["hi"]}"#, "not a callback (invalid type: sequence")]
+    #[case("[4]", "not a callback (invalid type: sequence, expected an object at line 1 column 0)")]
+    #[case(r#"{"type":4,"data":["hi"]}"#, "not a callback (invalid type: sequence, expected an object at")]
+    #[case(r#"{"type":4,"data":{"content":"hi"#, "not a callback (it breaks off at line 1 column 31)")]
     #[case("{}", "missing field `type`")]
     #[case(r#"{"type":"4"}"#, "not a callback (a value has the wrong type at line 1 column 11)")]
     #[case(r#"{"type":3}"#, "callback type 3 does not exist")]
@@ -346,6 +347,23 @@ mod tests {
         let fits = json!({ "type": 4, "data": { "content": "é".repeat(2000), "title": "t".repeat(99) } });
         let checked = check(fits.to_string().as_bytes(), question(Kind::Command, false)).unwrap();
         assert!(checked.broken_limits.is_empty());
+    }
+
+    #[rstest]
+    #[case::fits(r#"{"type":4, "data":{}}"#, Kind::Command, Some(r#"{"type":4, "data":{}}"#))]
+    #[case::nobody_is_told_while_typing(
+        r#"{"type":4,"data":{}}"#,
+        Kind::Autocomplete,
+        Some(r#"{"data":{"choices":[]},"type":8}"#)
+    )]
+    #[case::does_not_fit(r#"{"type":8,"data":{"choices":[]}}"#, Kind::Command, None)]
+    fn a_ready_reply_is_one_that_fits(
+        #[case] reply: &'static str,
+        #[case] kind: Kind,
+        #[case] answer: Option<&str>,
+    ) {
+        let ready = ready(Bytes::from_static(reply.as_bytes()), question(kind, false));
+        assert_eq!(ready.ok().as_deref(), answer.map(str::as_bytes));
     }
 
     #[rstest]

@@ -48,3 +48,39 @@ impl Deferral {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discord::callback;
+    use rstest::rstest;
+
+    const PUBLIC: &str = r#"{"type":5}"#;
+    const PRIVATE: &str = r#"{"type":5,"data":{"flags":64}}"#;
+    const UPDATE: &str = r#"{"type":6}"#;
+
+    /// The table of DISCORD's documentation: each kind, without and with a message → the callback that defers it.
+    #[rstest]
+    #[case::ping(Kind::Ping, [None, None])]
+    #[case::command(Kind::Command, [Some(PUBLIC), Some(PUBLIC)])]
+    #[case::component(Kind::Component, [Some(UPDATE), Some(UPDATE)])]
+    #[case::autocomplete(Kind::Autocomplete, [None, None])]
+    #[case::modal(Kind::Modal, [Some(PUBLIC), Some(UPDATE)])]
+    #[case::sku_eligibility(Kind::SkuEligibility, [None, None])]
+    #[case::unknown(Kind::Unknown(7), [None, None])]
+    fn each_kind_is_deferred_as_discord_takes_it(#[case] kind: Kind, #[case] callbacks: [Option<&str>; 2]) {
+        for (has_message, expected) in [false, true].into_iter().zip(callbacks) {
+            let question = Question { kind, has_message };
+            for ephemeral in [false, true] {
+                // An update shows nothing that could be private.
+                let expected = expected.map(|text| if ephemeral && text == PUBLIC { PRIVATE } else { text });
+                let deferral = Deferral::of(question, ephemeral);
+                assert_eq!(deferral.map(Deferral::callback).as_deref(), expected.map(str::as_bytes));
+                if let Some(deferral) = deferral {
+                    let taken = callback::check(&deferral.callback(), question).unwrap();
+                    assert_eq!(taken.callback, deferral.callback_type());
+                }
+            }
+        }
+    }
+}

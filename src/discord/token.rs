@@ -31,3 +31,35 @@ impl fmt::Debug for Token {
         f.write_str("Token(…)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::all_that_a_segment_may_hold("aZ09-_.~=+:@!$&'()*,;", true)]
+    #[case::as_long_as_it_may_be(&"t".repeat(MAX_TOKEN), true)]
+    #[case::one_more(&"t".repeat(MAX_TOKEN + 1), false)]
+    #[case::dots_among_others("..a", true)]
+    #[case::this_folder(".", false)]
+    #[case::the_one_above("..", false)]
+    #[case::empty("", false)]
+    #[case::two_segments("a/b", false)]
+    #[case::backslash("a\\b", false)]
+    #[case::query("a?b", false)]
+    #[case::fragment("a#b", false)]
+    #[case::escape("a%2fb", false)]
+    #[case::space("a b", false)]
+    #[case::end_of_line("a\n", false)]
+    #[case::not_ascii("é", false)]
+    fn a_token_is_one_segment_of_a_path_as_it_is(#[case] text: &str, #[case] is_token: bool) {
+        let token = Token::new(text);
+        assert_eq!(token.as_ref().map(Token::expose), is_token.then_some(text));
+    }
+
+    #[test]
+    fn a_token_does_not_show_itself() {
+        assert_eq!(format!("{:?}", Token::new("SECRET")), "Some(Token(…))");
+    }
+}

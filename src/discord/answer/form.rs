@@ -12,9 +12,9 @@ use thiserror::Error;
 /// The part that holds the callback.
 const PAYLOAD: &str = "payload_json";
 /// The callback, the ten files that Discord takes, and some room for those who send too many.
-const MAX_PARTS: usize = 64;
+pub(super) const MAX_PARTS: usize = 64;
 /// Bytes of one part's headers.
-const MAX_PART_HEADERS: usize = 8 * 1024;
+pub(super) const MAX_PART_HEADERS: usize = 8 * 1024;
 /// RFC 2046, 5.1.1.
 const MAX_BOUNDARY: usize = 70;
 
@@ -81,10 +81,9 @@ impl Form {
     pub(super) fn with_payload(&self, payload: &[u8]) -> Bytes {
         let mut form = BytesMut::new();
         let mut part = |head: &[u8], content: &[u8]| {
-            form.reserve(self.boundary.len() + head.len() + content.len() + 8);
-            for piece in [b"--", self.boundary.as_bytes(), b"\r\n", head, b"\r\n", content, b"\r\n"] {
-                form.put_slice(piece);
-            }
+            let pieces = [b"--", self.boundary.as_bytes(), b"\r\n", head, b"\r\n", content, b"\r\n"];
+            form.reserve(pieces.iter().map(|piece| piece.len()).sum());
+            pieces.iter().for_each(|piece| form.put_slice(piece));
         };
         let head = format!(
             "Content-Disposition: form-data; name=\"{PAYLOAD}\"\r\nContent-Type: application/json\r\n"

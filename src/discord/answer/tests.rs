@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use rstest::rstest;
 
+use super::form::{MAX_PART_HEADERS, MAX_PARTS};
 use super::*;
 
 const COMMAND: Question = Question { kind: Kind::Command, has_message: false };
@@ -73,6 +74,53 @@ fn what_is_wrong_is_said(#[case] content_type: &str, #[case] body: String, #[cas
     assert!(error.chars().count() < 300 && !error.contains(char::is_control), "{error}");
 }
 
+#[rstest]
+#[case::cut_at_its_end("")]
+#[case::cut_in_the_last_boundary("-")]
+#[case::goes_on_in_another_way("+\r\n")]
+fn a_broken_end_is_the_last_parts(#[case] end: &str) {
+    let sound = form(&[("payload_json", CALLBACK), ("\"files[0]\"", "x")]);
+    let error = checked(FORM, &sound.replace("--xyz--\r\n", &format!("--xyz{end}"))).unwrap_err();
+    assert!(error.starts_with("part 2 of its form is broken or breaks off"), "{error}");
+}
+
+#[rstest]
+#[case::as_many_as_there_may_be(MAX_PARTS, true)]
+#[case::one_more(MAX_PARTS + 1, false)]
+fn parts_are_bounded(#[case] count: usize, #[case] is_taken: bool) {
+    let mut parts = vec![("note", ""); count - 1];
+    parts.push(("payload_json", CALLBACK));
+    assert_eq!(checked(FORM, &form(&parts)).is_ok(), is_taken);
+}
+
+#[rstest]
+#[case::as_large_as_they_may_be(MAX_PART_HEADERS, true)]
+#[case::one_byte_more(MAX_PART_HEADERS + 1, false)]
+fn headers_of_a_part_are_bounded(#[case] size: usize, #[case] is_taken: bool) {
+    let name = "x".repeat(size - "content-dispositionform-data; name=".len());
+    let parts = [("payload_json", CALLBACK), (name.as_str(), "")];
+    assert_eq!(checked(FORM, &form(&parts)).is_ok(), is_taken);
+}
+
+#[rstest]
+#[case::as_long_as_it_may_be(70, true)]
+#[case::one_more(71, false)]
+fn a_boundary_is_bounded(#[case] length: usize, #[case] is_taken: bool) {
+    let boundary = "b".repeat(length);
+    let body = form(&[("payload_json", CALLBACK)]).replace("xyz", &boundary);
+    assert_eq!(checked(&format!("multipart/form-data; boundary={boundary}"), &body).is_ok(), is_taken);
+}
+
+#[rstest]
+#[case::one(1, r#"there is "a""#)]
+#[case::all_that_are_shown(3, r#"there is "a", "b", "c""#)]
+#[case::one_more(4, r#"there is "a", "b", "c", 1 more"#)]
+fn parts_that_are_there_are_named_and_few(#[case] count: usize, #[case] end: &str) {
+    let parts: Vec<_> = ["a", "b", "c", "d"].into_iter().take(count).map(|name| (name, "")).collect();
+    let error = checked(FORM, &form(&parts)).unwrap_err();
+    assert!(error.ends_with(end), "{error}");
+}
+
 #[test]
 fn a_ping_takes_no_form() {
     let body = Bytes::from(form(&[("payload_json", r#"{"type":1}"#)]));
@@ -80,13 +128,18 @@ fn a_ping_takes_no_form() {
     assert!(matches!(check(FORM, &body, ping), Err(AnswerError::ContentType(_))));
 }
 
-#[test]
-fn limits_of_a_form_are_named() {
-    let names: Vec<_> = (0..11).map(|n| format!("\"files[{n}]\"; filename=\"{n}.png\"")).collect();
+#[rstest]
+#[case::as_many_as_there_may_be(10, &[])]
+#[case::one_too_many(11, &["there are 11 files; Discord takes at most 10"])]
+fn limits_of_a_form_are_named(#[case] files: usize, #[case] broken_limits: &[&str]) {
+    let names: Vec<_> = (0..files).map(|n| format!("\"files[{n}]\"; filename=\"{n}.png\"")).collect();
     let mut parts: Vec<_> = names.iter().map(|name| (name.as_str(), "x")).collect();
     parts.push(("payload_json", CALLBACK));
     let checked = checked(FORM, &form(&parts)).unwrap();
-    assert_eq!(checked.broken_limits, ["there are 11 files; Discord takes at most 10"]);
+    assert_eq!(
+        (checked.files, checked.broken_limits),
+        (files, broken_limits.iter().map(ToString::to_string).collect())
+    );
 }
 
 #[rstest]
@@ -108,6 +161,15 @@ fn a_large_form_is_doubted_and_taken() {
     let checked = checked(FORM, &body).unwrap();
     assert!(checked.broken_limits.is_empty());
     assert!(checked.doubt.unwrap().starts_with("it has 160 kB, and with more than 150 kB"));
+}
+
+#[rstest]
+#[case::still_fine(LARGE_FORM, false)]
+#[case::one_byte_more(LARGE_FORM + 1, true)]
+fn a_doubt_begins_past_the_largest_sound_form(#[case] size: usize, #[case] is_doubted: bool) {
+    let with = |file: &str| form(&[("payload_json", CALLBACK), ("\"files[0]\"; filename=\"a\"", file)]);
+    let body = with(&"x".repeat(size - with("").len()));
+    assert_eq!((body.len(), checked(FORM, &body).unwrap().doubt.is_some()), (size, is_doubted));
 }
 
 fn question() -> impl Strategy<Value = Question> {

@@ -89,7 +89,21 @@ fn a_refusal_repeats_nothing_of_the_body() {
         let text = parse(body).unwrap_err().to_string();
         assert!(!text.contains("TOKEN"), "{text}");
     }
-    assert!(parse("{}").unwrap_err().to_string().contains("missing field `id`"));
+}
+
+#[rstest]
+#[case::field("{}", "missing field `id`")]
+#[case::options(
+    r#"{"id":"1","type":2,"data":{"name":"a","options":7}}"#,
+    "invalid type: integer `7`, expected an array of options at line 1 column 49"
+)]
+#[case::data(
+    r#"{"id":"1","type":2,"data":[]}"#,
+    "invalid type: sequence, expected an object at line 1 column 26"
+)]
+fn a_refusal_says_what_was_expected_where(#[case] body: &str, #[case] words: &str) {
+    let text = parse(body).unwrap_err().to_string();
+    assert!(text.contains(words), "{text}");
 }
 
 #[rstest]
@@ -117,6 +131,7 @@ fn nothing_is_copied_and_the_token_shows_nowhere() {
     assert!(matches!(interaction.token, Some(RawToken(Cow::Borrowed("TOKEN")))));
     let shown = format!("{interaction:?} {:?}", interaction.credentials());
     assert!(shown.contains("application: Some(7)") && !shown.contains("TOKEN"), "{shown}");
+    assert!(shown.contains("token: Some(RawToken(…))") && shown.contains("Token(…)))"), "{shown}");
 }
 
 #[test]
@@ -138,4 +153,20 @@ fn depth_is_bounded_wherever_it_is() {
     assert!(parse(&format!(r#"{{"id":"1","type":2,"data":{{"name":"a","options":[{options}"#)).is_err());
     let many_but_flat = format!(r#"{{"id":"1","type":1,"x":[{}"\"[[[["]}}"#, "[],".repeat(1000));
     assert!(parse(&many_but_flat).is_ok());
+    let as_deep_as_it_may_be = nested(MAX_DEPTH - 1).replace("\"x\"", "\"y\":[],\"x\"");
+    assert!(parse(&as_deep_as_it_may_be).is_ok());
+}
+
+/// A user may write brackets, quotes and backslashes, as many as there is room for.
+#[rstest]
+#[case::brackets("[".repeat(1000))]
+#[case::after_a_quote(format!("\"{}", "{[".repeat(1000)))]
+#[case::between_quotes(format!("\"{}\"", "[".repeat(1000)))]
+#[case::after_backslashes(format!("\\\\{}\\\"", "[".repeat(1000)))]
+fn what_a_user_writes_is_not_deep(#[case] text: String) {
+    let written = serde_json::to_string(&text).unwrap();
+    assert!(parse(&format!(r#"{{"id":"1","type":1,"x":{written}}}"#)).is_ok());
+    let deep = format!("{}1{}", "[".repeat(1000), "]".repeat(1000));
+    let behind_it = format!(r#"{{"id":"1","type":1,"x":{written},"y":{deep}}}"#);
+    assert!(matches!(parse(&behind_it), Err(InteractionError::TooDeep)));
 }

@@ -328,6 +328,16 @@ fn fallbacks_ping_nobody_and_a_new_one_is_private() {
     );
 }
 
+#[rstest]
+#[case(Note::StaysPrivate, "so it stays private; set ephemeral = false, or give the answer flag 64")]
+#[case(
+    Note::StaysPublic,
+    "deferred for everyone to see, and so will be what it writes; set ephemeral = true"
+)]
+fn a_note_says_what_to_set(#[case] note: Note, #[case] words: &str) {
+    assert!(note.to_string().ends_with(words), "{note}");
+}
+
 #[test]
 fn what_users_write_is_in_no_debug_output() {
     let mapped = mapped(PUBLIC, r#"{"type":4,"data":{"content":"SECRET"}}"#).unwrap();

@@ -124,6 +124,24 @@ fn what_counts_towards_a_block_is_known() {
     assert_eq!(counted.collect::<Vec<_>>(), [401, 403, 429]);
 }
 
+/// Metrics have one line for each word, so there are few.
+#[rstest]
+#[case(&[200], "200")]
+#[case(&[204], "204")]
+#[case(&[400], "400")]
+#[case(&[401], "401")]
+#[case(&[403], "403")]
+#[case(&[404], "404")]
+#[case(&[429], "429")]
+#[case(&[500, 502, 503, 504, 599], "5xx")]
+#[case(&[201, 302, 405, 499, 600, 999], "other")]
+fn a_status_is_one_of_few_words(#[case] statuses: &[u16], #[case] word: &str) {
+    for status in statuses {
+        assert_eq!(status_word(StatusCode::from_u16(*status).ok()), word, "{status}");
+    }
+    assert_eq!(status_word(None), "none");
+}
+
 #[rstest]
 #[case(r#"{"flags":128}"#, Some(true))]
 #[case(r#"{"flags":192,"content":""}"#, Some(true))]

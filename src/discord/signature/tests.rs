@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::*;
 use rstest::rstest;
@@ -44,6 +46,34 @@ fn a_signed_body_comes_out_as_it_went_in() {
     assert_eq!(verified.bytes(), body);
     assert_eq!(verified.timestamp_header(), TIMESTAMP);
     assert_eq!(verified.unix_seconds(), 1_700_000_000);
+}
+
+/// The limit of a body is its own: the timestamp before it does not count.
+#[test]
+fn a_body_on_its_way_in_is_as_long_as_what_came_of_it() {
+    let mut body = UnverifiedBody::new(headers(&"a".repeat(128), TIMESTAMP).unwrap(), 0);
+    assert_eq!((body.len(), body.is_empty()), (0, true));
+    body.extend(b"{");
+    assert_eq!((body.len(), body.is_empty()), (1, false));
+    body.extend(&[b' '; 5000]);
+    assert_eq!((body.len(), body.is_empty()), (5001, false));
+}
+
+#[test]
+fn what_is_kept_with_a_body_changes_none_of_it_and_goes_with_its_last_copy() {
+    let (secret, public) = key_pair();
+    let verified = verify(&public, &sign(&secret, TIMESTAMP, b"{}"), TIMESTAMP, b"{}").unwrap();
+    let companion = Arc::new(());
+    let kept = verified.kept_with(Arc::clone(&companion));
+    assert_eq!(
+        (&kept.bytes()[..], kept.timestamp_header()),
+        (&b"{}"[..], &HeaderValue::from_static(TIMESTAMP))
+    );
+    let copy = kept.bytes().slice(1..);
+    assert_eq!(kept.into_bytes(), "{}");
+    assert_eq!((&copy[..], Arc::strong_count(&companion)), (&b"}"[..], 2));
+    drop(copy);
+    assert_eq!(Arc::strong_count(&companion), 1);
 }
 
 #[rstest]
@@ -124,6 +154,16 @@ fn each_header_must_be_there_exactly_once() {
 )]
 fn unusable_keys_are_refused(#[case] text: &str, #[case] error: PublicKeyError) {
     assert_eq!(text.parse::<PublicKey>().unwrap_err(), error);
+}
+
+/// Whoever compares it with the Developer Portal finds the digits that stand there.
+#[test]
+fn a_key_shows_itself_as_the_portal_does() {
+    const DIGITS: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let key: PublicKey = DIGITS.to_uppercase().parse().unwrap();
+    assert_eq!((key.to_string(), format!("{key:?}")), (DIGITS.to_owned(), format!("PublicKey({DIGITS})")));
+    assert_eq!(hex::encode(key.as_bytes()), DIGITS);
+    assert_eq!(PublicKey::from_bytes(key.as_bytes()).unwrap(), key);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::io::BufRead;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rstest::rstest;
 use serde_json::{Value, json as value};
 use shardless::rehearsal::rest::Script;
 
@@ -174,6 +175,36 @@ async fn a_deferred_interaction_is_told_of_to_its_end() {
     assert_eq!(steps(admin), told);
     let outbox = &status(admin)["outbox"];
     assert_eq!((&outbox["ends"], &outbox["discord"]), (&value!({ "answered": 1 }), &value!({ "200": 1 })));
+}
+
+/// That it stays private is told once, since it would be the same each time; what Discord will refuse is told always.
+#[rstest]
+#[case::stays_private(
+    "hello",
+    [
+        "handler answered late, but it was to be public, but came late, and its interaction had been deferred for its \
+         user alone, so it stays private; set ephemeral = false, or give the answer flag 64",
+        "handler answered late",
+    ]
+)]
+#[case::is_refused(
+    &"x".repeat(2001),
+    ["handler answered late, but Discord will refuse it: `content` has 2001 characters; Discord takes at most 2000"; 2]
+)]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_author_of_a_late_answer_should_know_is_told(
+    #[case] content: &str,
+    #[case] told: [&str; 2],
+) {
+    let handler = late(&format!(r#"{{"type":4,"data":{{"content":"{content}"}}}}"#)).await;
+    let stage = Stage::following(Script::default(), ADMIN, "ephemeral = true", handler).await;
+    let admin = stage.daemon.admin.unwrap();
+    for told in told {
+        let payload = stage.deferred_command().await;
+        stage.end_of(&payload).await;
+        let steps = steps(admin);
+        assert!(steps.iter().any(|step| step == told), "{steps:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

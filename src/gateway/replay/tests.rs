@@ -77,6 +77,7 @@ fn a_timestamp_four_minutes_ahead_is_remembered_until_its_own_window_ends() {
     machine.pass(480);
     assert_eq!(machine.admit(1, ahead), "spent");
     machine.pass(60);
+    machine.guard.tidy(machine.now);
     assert_eq!(machine.sizes().0, 1, "the window's last second is not over");
     machine.pass(1);
     machine.guard.tidy(machine.now);
@@ -124,6 +125,25 @@ fn one_that_was_not_forwarded_may_come_again() {
 }
 
 #[test]
+fn an_answer_that_is_not_to_be_given_again_is_not() {
+    let machine = Machine::new();
+    assert_eq!(machine.admit(1, SIGNED), "first");
+    machine.settle(1, 100);
+    machine.guard.spend(key(1));
+    assert_eq!(machine.admit(1, SIGNED), "spent");
+}
+
+#[test]
+fn answers_that_just_fit_are_kept() {
+    let machine = Machine { buffered: PART_OF_BUFFERED * 2 * (100 + ANSWER_OVERHEAD), ..Machine::new() };
+    for id in 0..3 {
+        assert_eq!(machine.admit(id, SIGNED), "first");
+        machine.settle(id, 100);
+    }
+    assert_eq!([0, 1, 2].map(|id| machine.admit(id, SIGNED)), ["spent", "again", "again"]);
+}
+
+#[test]
 fn a_large_answer_is_not_kept() {
     let machine = Machine::new();
     assert_eq!(machine.admit(1, SIGNED), "first");
@@ -141,7 +161,8 @@ fn answers_are_bounded_in_all_and_gone_after_their_time() {
         assert!(machine.sizes().2 <= MAX_ANSWERS);
     }
     assert_eq!(machine.admit(0, SIGNED), "spent", "the oldest made room");
-    assert_eq!(machine.admit(999, SIGNED), "again");
+    let kept = (0..1000).filter(|id| machine.admit(*id, SIGNED) == "again");
+    assert_eq!(kept.collect::<Vec<_>>(), (746..1000).collect::<Vec<_>>(), "as many as fit in 16 MiB");
     machine.pass(15);
     machine.guard.tidy(machine.now);
     assert_eq!(machine.sizes(), (1000, 1000, 0));

@@ -4,6 +4,7 @@
 //! that it has no answer, is the outbox's.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -201,21 +202,24 @@ impl Running {
             }
         }
         match late {
-            Late::Deliver(message) => self.held(message).map(Late::Deliver),
+            Late::Deliver(message) => {
+                let bounds = &gateway.bounds;
+                held(message, &bounds.late, &bounds.buffered).map(Late::Deliver)
+            }
             other => Ok(other),
         }
     }
+}
 
-    /// A message that counts in `limits.buffered` until it is on disk; with others like it in a part of that, so that
-    /// requests have the rest.
-    fn held(&self, Message { way, content_type, body }: Message) -> Result<Message, Failure> {
-        let bounds = &self.gateway.bounds;
-        let (mut part, mut all) = (bounds.late.reservation(), bounds.buffered.reservation());
-        if part.grow(body.len()) && all.grow(body.len()) {
-            Ok(Message { way, content_type, body: part.hold(all.hold(body)) })
-        } else {
-            Err(Failure::NoMemory)
-        }
+/// A message that counts in `limits.buffered` until it is on disk; with others like it in a part of that, so that requests
+/// have the rest.
+fn held(message: Message, part: &Arc<Budget>, all: &Arc<Budget>) -> Result<Message, Failure> {
+    let Message { way, content_type, body } = message;
+    let (mut part, mut all) = (part.reservation(), all.reservation());
+    if part.grow(body.len()) && all.grow(body.len()) {
+        Ok(Message { way, content_type, body: part.hold(all.hold(body)) })
+    } else {
+        Err(Failure::NoMemory)
     }
 }
 

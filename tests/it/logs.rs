@@ -8,7 +8,7 @@ use serde_json::Value;
 use shardless::clock::{Clock, SystemClock};
 use shardless::rehearsal::{Author, StandIn};
 
-use crate::support::{Binary, until, until_within};
+use crate::support::{Binary, Handler, json, until, until_within};
 
 fn discord(daemon: &Binary) -> StandIn {
     StandIn::new(daemon.signer.clone(), Arc::new(SystemClock)).unwrap()
@@ -100,4 +100,23 @@ async fn what_was_counted_is_told_at_the_end_however_it_comes() {
         assert!(written as u64 + held_back == 50 && written <= 20, "{written} + {held_back}");
         drop(stuck);
     }
+}
+
+/// From the request's first byte, so that its author knows what there is to win.
+#[tokio::test(flavor = "multi_thread")]
+async fn how_long_a_late_handler_took_is_told() {
+    let handler = Handler::start(|_| async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        json(r#"{"type":4}"#)
+    })
+    .await;
+    let app = "answer_within = \"200ms\"\non_slow = \"fail\"";
+    let daemon = Binary::serve("[log]\nformat = \"json\"", app, &handler.url()).await;
+    let signed = discord(&daemon).sign(&author(0).command("roll", &[]));
+    assert_eq!(discord(&daemon).send(&daemon.url(), &signed).await.unwrap().status, 504);
+    let words = "handler ended too late for Discord: it answered 200 OK";
+    daemon.until_log(words).await;
+    let log = daemon.log();
+    let line: Value = serde_json::from_str(log.lines().find(|line| line.contains(words)).unwrap()).unwrap();
+    assert!(line["ms"].as_f64().unwrap() >= 500.0, "{line}");
 }

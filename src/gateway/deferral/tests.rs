@@ -1,10 +1,12 @@
 //! The race between a handler and its deadline, in a time of its own.
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use rstest::rstest;
 use tokio::time::sleep;
 
 use super::*;
+use crate::discord::late::Way;
 
 /// From the head start to the deadline, in milliseconds.
 const DEADLINE: u64 = 200;
@@ -49,6 +51,22 @@ async fn the_first_of_both_counts(
     #[case] when: u64,
 ) {
     assert_eq!(run(handler, record, is_written).await, (what.to_owned(), when));
+}
+
+/// Late answers have a part of the memory alone, so that requests have the rest.
+#[rstest]
+#[case::room_in_both(3, 3, true)]
+#[case::none_in_their_part(2, 9, false)]
+#[case::none_at_all(9, 2, false)]
+fn a_late_answer_is_held_where_there_is_room(#[case] part: usize, #[case] all: usize, #[case] is_held: bool) {
+    let (part, all) = (Budget::new(part), Budget::new(all));
+    let (content_type, body) = ("application/json".to_owned(), Bytes::from_static(b"{ }"));
+    let held = held(Message { way: Way::Edit, content_type, body }, &part, &all).ok();
+    assert_eq!(held.as_ref().map(|message| &message.body[..]), is_held.then_some(&b"{ }"[..]));
+    let taken = if is_held { 3 } else { 0 };
+    assert_eq!((part.used(), all.used()), (taken, taken));
+    drop(held);
+    assert_eq!((part.used(), all.used()), (0, 0));
 }
 
 proptest! {

@@ -73,7 +73,7 @@ impl Budget {
         }
     }
 
-    /// A need for units that this budget does not know of, for as long as that is kept.
+    /// One who would take a unit, for as long as this is kept.
     pub fn want(&self) -> Waiting<'_> {
         Waiting::new(&self.waiting)
     }

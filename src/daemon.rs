@@ -37,12 +37,15 @@ use state::StateLock;
 /// Time between two rounds of letting go of what is old.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// At a stop, for late answers that are on their way to Discord, where a crash would lose them.
+/// At a stop, for late answers that are on their way to Discord.
 const LAST_DELIVERIES: Duration = Duration::from_secs(3);
 
-/// At a stop, from the moment when nothing is accepted any more: whoever connects waits for the next process, of Discord's
-/// three seconds, and that one needs some of them too. Late answers that are on disk can wait for it as well.
+/// At a stop, from the moment when nothing is accepted any more, where whoever connects waits for the next process: of
+/// Discord's three seconds that one needs some too. Late answers that are on disk can wait for it as well.
 const HANDOVER: Duration = Duration::from_millis(1500);
+
+/// For late answers that are on their way to Discord, also where calls in flight have taken all of that.
+const AT_LEAST: Duration = Duration::from_millis(300);
 
 /// All that a config asks for, built but not in use: what `check` looks at, and what `serve` runs.
 pub struct Build {
@@ -306,10 +309,15 @@ async fn serve(
         close.send_replace(true);
         Instant::now()
     };
+    let hands_over = server.was_handed_over();
     let ((), closed) = tokio::join!(server.run(closed), stopping);
     outbox.give_all_up();
-    let is_durable = || outbox.health() == Health::Durable;
-    let end = if is_durable() { closed + HANDOVER } else { Instant::now() + LAST_DELIVERIES };
+    let (now, is_durable) = (Instant::now(), || outbox.health() == Health::Durable);
+    let end = if hands_over && is_durable() {
+        (closed + HANDOVER).max(now + AT_LEAST)
+    } else {
+        now + LAST_DELIVERIES
+    };
     if tokio::time::timeout_at(end, outbox.all_delivered()).await.is_err() {
         let next =
             if is_durable() { "the next start goes on with them" } else { "those not on disk are lost" };

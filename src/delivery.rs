@@ -203,11 +203,15 @@ impl Courier {
         let age = self.clock.unix_time().saturating_sub(deferred.arrived);
         let (app, result) = (Arc::clone(&deferred.app), end.as_str());
         self.metrics.late_answers.get_or_create(&metrics::LateAnswer { app, result }).inc();
-        let app = metrics::App(Arc::clone(&deferred.app));
-        self.metrics.late_answer_seconds.get_or_create(&app).observe(age.as_secs_f64());
         let (is_trouble, text) = end.text();
         self.say(due, age, result, is_trouble, &text);
         self.activity.delivered(result);
+        if end == End::CameAgain {
+            // What has this id on the page is the one that came.
+            return self.activity.later(&deferred.app, deferred.id, text);
+        }
+        let app = metrics::App(Arc::clone(&deferred.app));
+        self.metrics.late_answer_seconds.get_or_create(&app).observe(age.as_secs_f64());
         self.activity.over(&deferred.app, deferred.id, text);
     }
 

@@ -178,6 +178,11 @@ impl Listener {
         Poll::Ready(Ok(Accepted { stream, has_waited }))
     }
 
+    /// Whether the service manager holds it too.
+    pub fn was_handed_over(&self) -> bool {
+        self.was_handed_over
+    }
+
     /// The TCP address, if it is one.
     pub fn address(&self) -> Option<io::Result<std::net::SocketAddr>> {
         match &self.socket {

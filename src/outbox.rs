@@ -24,7 +24,7 @@ use crate::discord::deferral::Deferral;
 use crate::discord::late::{Message, Way};
 use crate::discord::{TOKEN_LIFETIME, Token};
 use crate::metrics::Metrics;
-use ledger::{Ledger, Progress};
+use ledger::{Came, Ledger, Progress};
 use writer::Writer;
 
 /// Between the end of the deferral's way to the connection and the first request to Discord: before that, Discord may
@@ -226,10 +226,9 @@ impl Outbox {
     }
 
     /// An interaction is answered at once. A proxy may have sent it here since the process before was killed over it: then
-    /// its message is not to be followed by a fallback text. Where Discord was told to write a new message, that would be
-    /// seen by looking at it; else it cannot be told.
-    pub fn answered_at_once(&self, app: &str, id: u64) {
-        self.ledger.came_again(app, id, |deferred| deferred.deferral == Deferral::Update);
+    /// no fallback text of that one's is to follow.
+    pub fn answered_at_once(&self, app: &Arc<str>, id: u64) {
+        self.ledger.came(app, id, Came::Answered);
     }
 
     /// There is no folder to keep entries in, for now.

@@ -105,6 +105,11 @@ impl Server {
         self.listeners.iter().filter_map(Listener::address).collect()
     }
 
+    /// Whether what connects after this process's end waits for the next one, in a socket of the service manager's.
+    pub fn was_handed_over(&self) -> bool {
+        self.listeners.iter().any(Listener::was_handed_over)
+    }
+
     /// All that is listened on, for the log.
     pub fn names(&self) -> Vec<String> {
         self.listeners.iter().map(Listener::to_string).collect()
@@ -130,8 +135,7 @@ impl Server {
 impl Connections {
     async fn accept(&self, listeners: &[Listener], mut stop: watch::Receiver<bool>) {
         let bounds = self.shared.gateway.snapshot().bounds().clone();
-        // While it fails. Descriptors that are used up are had again by idle connections, as room is.
-        let (mut failing, mut turn) = (None, 0_usize);
+        let (mut failing, mut turn) = (false, 0_usize);
         loop {
             turn = turn.wrapping_add(1);
             let next = async {
@@ -146,7 +150,7 @@ impl Connections {
             };
             match accepted {
                 Ok((accepted, room)) => {
-                    if failing.take().is_some() {
+                    if std::mem::take(&mut failing) {
                         info!("connections are accepted again");
                     }
                     let open = Open::new(room, Arc::clone(&self.shared.metrics));
@@ -155,7 +159,7 @@ impl Connections {
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     self.shared.metrics.accept_errors.inc();
-                    if failing.replace(bounds.connections.want()).is_none() {
+                    if !std::mem::replace(&mut failing, true) {
                         warn!(
                             "cannot accept connections: {error}{}",
                             if is_of_open_files(&error) {
@@ -165,6 +169,8 @@ impl Connections {
                             }
                         );
                     }
+                    // Descriptors that are used up are had again by connections that are idle, as room is.
+                    let _wanted = bounds.connections.want();
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

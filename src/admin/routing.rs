@@ -100,8 +100,12 @@ impl Routing {
         }
     }
 
-    /// Whether the process is to be left alone: it accepts connections, or is on its way there or from there.
+    /// Whether the process is to be left alone: it accepts connections and its threads get on, or it is on its way there
+    /// or from there.
     async fn livez(&self) -> Response<Body> {
+        if self.sources.situation.facts().stuck_workers > 0 {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "threads of the daemon are stuck\n");
+        }
         let is_serving = self.sources.situation.facts().phase == Phase::Serving;
         let beat = tokio::time::timeout(PATIENCE, self.sources.pulse.beat());
         if is_serving && beat.await.is_err() && self.sources.situation.facts().phase == Phase::Serving {

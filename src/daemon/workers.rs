@@ -126,9 +126,15 @@ mod tests {
     fn workers_that_rest_or_have_much_to_do_are_not_stuck() {
         let runtime = runtime();
         let mut workers = Workers::new(runtime.metrics());
+        let rest =
+            || (0..2).all(|worker| !workers.runtime.worker_park_unpark_count(worker).is_multiple_of(2));
+        let start = Instant::now();
+        while !rest() {
+            assert!(start.elapsed() < PATIENCE, "in vain: all are at rest");
+            thread::park_timeout(SHORT_PACE);
+        }
         for _ in 0..10 {
             assert_eq!(workers.stuck(), 0, "at rest");
-            thread::park_timeout(SHORT_PACE);
         }
         for _ in 0..4 {
             runtime.spawn(async {
@@ -137,9 +143,9 @@ mod tests {
                 }
             });
         }
-        for _ in 0..20 {
+        for _ in 0..5 {
             assert_eq!(workers.stuck(), 0, "at work");
-            thread::park_timeout(SHORT_PACE);
+            thread::park_timeout(PACE / 2);
         }
         runtime.shutdown_background();
     }

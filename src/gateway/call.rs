@@ -185,6 +185,9 @@ impl Gateway {
         reply: Reply,
         explanation: Option<String>,
     ) {
+        if outcome != Outcome::Deferred && reply.status() == StatusCode::OK {
+            self.outbox.answered_at_once(&job.record.app, job.record.id);
+        }
         let reply = self.conclude(&job.record, outcome, reply, explanation);
         let size = reply.body_len();
         call.settle(reply);
@@ -242,7 +245,6 @@ impl Running {
         match called.result.map_err(Failure::from).and_then(|answer| answer::judge(answer, self.job.question))
         {
             Ok(Judged { outcome, reply, warning }) => {
-                self.gateway.outbox.answered_at_once(&self.job.record.app, self.job.record.id);
                 self.gateway.settle(&self.call, &self.job, outcome, reply, warning);
             }
             Err(failure) => self.fail(Outcome::Failed, &failure),

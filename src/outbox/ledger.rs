@@ -2,6 +2,7 @@
 
 mod following;
 mod leaving;
+mod left_behind;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ use crate::clock::Clock;
 use crate::discord::late::{Message, Way};
 use crate::metrics::Metrics;
 pub(super) use following::{Batch, Next, Row};
+pub(super) use left_behind::Came;
+use left_behind::LeftBehind;
 
 /// A write that takes longer makes the disk a slow one.
 const SLOW: Duration = Duration::from_secs(1);
@@ -39,8 +42,8 @@ pub(super) struct Ledger {
 
 struct Book {
     entries: HashMap<u64, Entry>,
-    /// Entries whose handlers' calls died with an earlier process, by their interactions.
-    left_behind: BTreeSet<(u64, u64)>,
+    /// What an earlier process left, and which interactions have come once more.
+    left_behind: LeftBehind,
     next: u64,
     due: mpsc::UnboundedSender<Due>,
     /// Entries of which the store does not know the last word, those that are gone included.
@@ -122,7 +125,7 @@ impl Ledger {
     pub(super) fn new(due: mpsc::UnboundedSender<Due>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let book = Book {
             entries: HashMap::new(),
-            left_behind: BTreeSet::new(),
+            left_behind: LeftBehind::default(),
             next: first_serial(&*clock),
             due,
             unwritten: BTreeSet::new(),
@@ -197,7 +200,7 @@ impl Ledger {
             let deferred = Arc::clone(&entry.deferred);
             book.make_due(serial);
             drop(book);
-            self.came_again(&deferred.app, deferred.id, |_| true);
+            self.came(&deferred.app, deferred.id, Came::Deferred);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The outbox as those see it who defer and deliver, with the disk below it.
 
+mod again;
 mod disk;
 mod model;
 mod trouble;

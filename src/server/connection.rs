@@ -218,8 +218,7 @@ impl Fault {
     fn text(&self) -> (Level, String) {
         match self {
             Self::Crowded => {
-                let text =
-                    "all `limits.connections` are taken: this one was idle, and makes room for another";
+                let text = "no connection is left (limits.connections, or open files): this one was idle, and makes room";
                 (Level::WARN, text.to_owned())
             }
             Self::TlsOnPlainPort => {

@@ -21,8 +21,9 @@ impl Lie {
         command.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:{injection}")]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said).unwrap());
         let lie = Self(command.spawn().unwrap());
+        // A thread that has ended by now cannot be attached.
         let are_attached =
-            async || fs::read_to_string(&said).unwrap().matches("attached").count() == threads.len();
+            async || fs::read_to_string(&said).unwrap().matches("attach").count() == threads.len();
         until("strace is attached", are_attached).await;
         lie
     }

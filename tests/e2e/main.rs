@@ -1,8 +1,8 @@
 //! The daemon in the place it is made for: behind the real Nginx and the real Apache, with the site files that ship, in
 //! front of unmodified bots written with Discord's official libraries and with hikari.
 //!
-//! `tests/install` brings what is needed; the tests of `chaos`, `hosts`, `disk` and `machine` take root. `SHARDLESS_FULL=1` sends ten times as
-//! many interactions, and restarts as often as the project's bars say.
+//! `tests/install` brings what is needed; the tests of `chaos`, `disk`, `hosts`, `machine` and `stuck` take root.
+//! `SHARDLESS_FULL=1` sends ten times as many interactions, and restarts as often as the project's bars say.
 
 #![allow(
     clippy::unwrap_used,

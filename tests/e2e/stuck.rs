@@ -20,7 +20,10 @@ async fn a_worker_that_is_stuck_is_told_of_until_it_gets_on() {
     let asking = discord.try_ask(&url, &command);
     let is_told = async {
         daemon.logs(&["ERROR", "of its workers have been at one piece of work for 3 s"]).await;
-        until("the status is degraded", async || readiness(admin).await.contains("threads are stuck")).await;
+        until("the status is degraded", async || ask(admin, "readyz").await.contains("threads are stuck"))
+            .await;
+        // So that whoever looks after it starts it anew.
+        assert_eq!(ask(admin, "livez").await, "threads of the daemon are stuck\n");
     };
     tokio::select! {
         () = is_told => {}
@@ -28,13 +31,14 @@ async fn a_worker_that_is_stuck_is_told_of_until_it_gets_on() {
     }
     drop(lie);
     daemon.logs(&["no worker is stuck any more"]).await;
-    assert!(!readiness(admin).await.contains("stuck"));
+    assert!(!ask(admin, "readyz").await.contains("stuck"));
+    assert_eq!(ask(admin, "livez").await, "ok\n");
     discord.try_ask(&url, &discord.command("well")).await.unwrap();
 }
 
 /// What the admin listener says meanwhile: it has a thread of its own.
-async fn readiness(admin: u16) -> String {
-    let url = format!("http://127.0.0.1:{admin}/readyz");
+async fn ask(admin: u16, what: &str) -> String {
+    let url = format!("http://127.0.0.1:{admin}/{what}");
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().unwrap();
     client.get(url).send().await.unwrap().text().await.unwrap()
 }

@@ -8,10 +8,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use shardless::clock::{Clock, SystemClock};
+use shardless::rehearsal::rest::{Api, Fault};
 use shardless::rehearsal::{Author, StandIn};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::support::late::{ANSWER_WITHIN, late};
 use crate::support::{Binary, Handler, json, until, wire};
 
 /// As systemd does it: the sockets are the descriptors from 3 on.
@@ -169,6 +171,27 @@ async fn a_request_that_waited_for_the_start_is_answered_soon() {
         "the connection's next request"
     );
     assert!(answer(&daemon, address, 3).await.starts_with("http/1.1 200"), "another connection");
+}
+
+/// Whoever connects meanwhile waits in the socket for the next process, and Discord for them: three seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_does_not_wait_for_a_discord_in_trouble() {
+    let api = Api::with_faults(0, |_| Some(Fault::Status(503))).await.unwrap();
+    let handler = late(r#"{"type":4,"data":{"content":"late"}}"#).await;
+    let (listener, address) = socket();
+    let settings = format!("port = {}\n[discord]\napi = \"{}\"", address.port(), api.url());
+    let app = format!("answer_within = \"{}ms\"", ANSWER_WITHIN.as_millis());
+    let handed_over = hands_over(vec![listener.into()]);
+    let mut daemon = Binary::serve_with(&settings, &app, &handler.url(), handed_over).await;
+    until("the outbox is open", || async { daemon.folder.path().join("state/outbox.sqlite3-wal").exists() })
+        .await;
+    assert!(answer(&daemon, address, 1).await.ends_with(r#"{"type":5}"#));
+    api.until(|api| !api.calls().is_empty()).await;
+    let stopped = Instant::now();
+    daemon.signal("TERM");
+    assert!(daemon.wait().success());
+    assert!(stopped.elapsed() < Duration::from_millis(2800), "{:?}", stopped.elapsed());
+    assert!(daemon.log().contains("the next start goes on with them"), "{}", daemon.log());
 }
 
 /// The other end of `$NOTIFY_SOCKET`.

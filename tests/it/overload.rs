@@ -199,7 +199,7 @@ async fn slow_connections_cost_bounded_memory_and_no_service(
     #[case] closed_at_least: usize,
 ) {
     _ = rlimit::increase_nofile_limit(u64::MAX);
-    let (count, seconds) = if is_full() { (2000, 15) } else { (200, 6) };
+    let (count, seconds) = if is_full() { (2000, 15) } else { (200, 10) };
     // The bound on bytes held (64 MiB) has no room for more large answers.
     let count = if slow == Slow::Reading { count.min(200) } else { count };
     let large = format!(r#"{{"type":4,"data":{{"content":"{}"}}}}"#, "x".repeat(200_000));
@@ -226,7 +226,7 @@ async fn slow_connections_cost_bounded_memory_and_no_service(
     }
     let looking = async {
         while Instant::now() < end {
-            most.fetch_max(daemon.sockets() - sockets, Ordering::Relaxed);
+            most.fetch_max(daemon.sockets().saturating_sub(sockets), Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

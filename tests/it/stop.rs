@@ -163,8 +163,7 @@ async fn where_discord_is_down_a_stop_leaves_the_answer_to_the_next_start(#[case
     let stopped = Instant::now();
     scene.binary.signal("TERM");
     let took = ended(&mut scene, stopped).await;
-    // Requests that come meanwhile wait for the next process, and Discord for them: three seconds.
-    assert!(took < Duration::from_millis(2300), "{took:?}");
+    assert!((Duration::from_secs(3)..Duration::from_secs(5)).contains(&took), "{took:?}");
     assert!(scene.binary.wait().success());
     let warning = "stopping with late answers that are not delivered: the next start goes on with them";
     assert!(scene.binary.log().contains(warning));

@@ -151,12 +151,10 @@ impl Ledger {
         let not_before = self.clock.now() + AFTER_DEFERRAL;
         let mut book = self.lock();
         for (serial, deferred, state) in rows {
-            let state = if matches!(state, State::Waiting) {
-                book.left_behind.insert((deferred.id, serial));
-                State::Failed
-            } else {
-                state
-            };
+            let state = if matches!(state, State::Waiting) { State::Failed } else { state };
+            if matches!(state, State::Failed) {
+                book.left_behind.found(deferred.id, serial);
+            }
             let entry = Entry {
                 deferred: Arc::new(deferred),
                 _counted: self.counted(&state),
@@ -173,6 +171,11 @@ impl Ledger {
             book.entries.insert(serial, entry);
             self.metrics.outbox_entries.inc();
             book.make_due(serial);
+        }
+        let early = book.left_behind.all_found();
+        drop(book);
+        for (app, id, how) in early {
+            self.came(&app, id, how);
         }
     }
 }

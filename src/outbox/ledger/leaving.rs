@@ -1,8 +1,10 @@
 //! How entries leave the ledger.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
-use super::{Deferred, Ledger, StoreState};
+use super::{Book, Came, Ledger, StoreState};
 
 impl Ledger {
     pub(in crate::outbox) fn remove(&self, serial: u64) {
@@ -20,7 +22,7 @@ impl Ledger {
     fn take_out(&self, serial: u64, is_waited_for: bool) -> Option<oneshot::Receiver<()>> {
         let mut book = self.lock();
         let entry = book.entries.remove(&serial)?;
-        book.left_behind.remove(&(entry.deferred.id, serial));
+        book.left_behind.forget(entry.deferred.id, serial);
         self.metrics.outbox_entries.dec();
         if !entry.may_be_stored {
             book.unwritten.remove(&serial);
@@ -39,20 +41,16 @@ impl Ledger {
         waits
     }
 
-    /// An interaction of which an earlier process may have left an entry has come to this one, which sees to it: such an
-    /// entry goes, if it `is_over`.
-    pub(in crate::outbox) fn came_again(&self, app: &str, id: u64, is_over: impl Fn(&Deferred) -> bool) {
-        let of_it: Vec<_> = {
-            let book = self.lock();
-            let left_behind = book.left_behind.range((id, 0)..=(id, u64::MAX)).map(|(_, serial)| *serial);
-            let is_such = |deferred: &Deferred| *deferred.app == *app && is_over(deferred);
+    /// An interaction has come to this process: an entry that an earlier one left of it goes, unless it is still needed.
+    pub(in crate::outbox) fn came(&self, app: &Arc<str>, id: u64, how: Came) {
+        let serials = {
+            let mut book = self.lock();
+            let Book { left_behind, entries, .. } = &mut *book;
+            left_behind.came(app, id, how);
             left_behind
-                .filter(|serial| book.entries.get(serial).is_some_and(|entry| is_such(&entry.deferred)))
-                .collect()
+                .of(id, |serial| entries.get(&serial).is_some_and(|left| how.ends(app, &left.deferred)))
         };
-        for serial in of_it {
-            self.remove(serial);
-        }
+        serials.into_iter().for_each(|serial| self.remove(serial));
     }
 
     /// Whether there is such an entry, not gone yet.

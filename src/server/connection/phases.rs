@@ -32,7 +32,7 @@ const AT_ONCE: Duration = Duration::from_millis(50);
 const HEADERS_TOO_LARGE: &[u8] = b"HTTP/1.1 431 ";
 const TARGET_TOO_LONG: &[u8] = b"HTTP/1.1 414 URI Too Long\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Where every connection there may be is open and another one waits: one that has been idle for so long makes room. It
+/// Where every connection there may be is open, or no descriptor is left: one that has been idle for so long makes room. It
 /// is also how often it is looked whether that is so.
 const IDLE_IN_A_CROWD: Duration = Duration::from_secs(1);
 

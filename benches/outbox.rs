@@ -120,6 +120,7 @@ fn deferred(id: usize) -> Result<Deferred> {
         arrived: SystemClock.unix_time(),
         give_up: now + Duration::from_secs(800),
         expires: Deferred::expiry(now),
+        asleep: Duration::ZERO,
         fallback: "This took too long. Please try again.".into(),
     })
 }

@@ -61,6 +61,8 @@ pub struct Deferred {
     pub give_up: Instant,
     /// After this, nothing is sent to Discord any more.
     pub expires: Instant,
+    /// How long the machine had slept when that was said: what it has slept since then counts too.
+    pub asleep: Duration,
     /// What the user is told where the handler has no answer.
     pub fallback: Arc<str>,
 }

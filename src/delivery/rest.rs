@@ -20,7 +20,7 @@ use crate::config::ApiUrl;
 use crate::discord::rest::{self as protocol, Refusal, Verdict};
 use crate::logging::{self, Flood};
 use crate::metrics::{self, Metrics};
-use crate::outbox::{Content, Deferred, Due, Outbox};
+use crate::outbox::{Content, Due, Outbox};
 
 /// What Discord wants to know of who asks.
 const USER_AGENT: &str =
@@ -353,13 +353,10 @@ impl Rest {
         is_in_time
     }
 
-    /// How long requests may still be sent. By the time of day too: the other one stands still while the machine sleeps.
+    /// How long requests may still be sent. Not by the time of day, which may step.
     fn time_left(&self, due: &Due) -> Duration {
-        let now = self.clock.now();
-        let left = due.deferred.expires.saturating_duration_since(now);
-        let age = self.clock.unix_time().saturating_sub(due.deferred.arrived);
-        let life = Deferred::expiry(now).saturating_duration_since(now);
-        left.min(life.saturating_sub(age))
+        let left = due.deferred.expires.saturating_duration_since(self.clock.now());
+        left.saturating_sub(self.clock.asleep().saturating_sub(due.deferred.asleep))
     }
 }
 

@@ -89,6 +89,7 @@ impl Running {
             arrived: self.gateway.clock.unix_time().saturating_sub(self.elapsed()),
             give_up: record.received + app.give_up_after,
             expires: Deferred::expiry(record.received),
+            asleep: self.gateway.clock.asleep(),
             fallback: app.fallback.clone(),
         };
         Ok(Prepared { deferral, ticket: self.gateway.outbox.begin(deferred, entrys), room })

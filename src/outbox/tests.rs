@@ -97,6 +97,7 @@ pub(super) fn deferred(id: u64) -> Deferred {
         arrived: SystemClock.unix_time(),
         give_up: now + Duration::from_secs(800),
         expires: Deferred::expiry(now),
+        asleep: Duration::ZERO,
         fallback: "Später".into(),
     }
 }

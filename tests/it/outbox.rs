@@ -38,6 +38,7 @@ async fn begin(outbox: &Outbox, id: u64, deferral: Deferral) -> Ticket {
         arrived: SystemClock.unix_time().saturating_sub(Duration::from_secs(65)),
         give_up: now + Duration::from_secs(100),
         expires: now + Duration::from_secs(600),
+        asleep: Duration::ZERO,
         fallback: "Too late.".into(),
     };
     let mut ticket = outbox.begin(deferred, Budget::new(1).try_one().unwrap());

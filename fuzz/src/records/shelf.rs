@@ -101,6 +101,7 @@ impl Shelf {
             arrived: SystemClock.unix_time(),
             give_up: now + Duration::from_secs(600),
             expires: Deferred::expiry(now),
+            asleep: SystemClock.asleep(),
             fallback: "Sorry.".into(),
         }
     }

@@ -13,11 +13,13 @@ pub(in crate::outbox) struct Moment {
     pub(in crate::outbox) now: Instant,
     /// The time of day, since 1970.
     pub(in crate::outbox) unix: Duration,
+    /// How long the machine has slept.
+    pub(super) asleep: Duration,
 }
 
 impl Moment {
     pub(in crate::outbox) fn of(clock: &dyn Clock) -> Self {
-        Self { now: clock.now(), unix: clock.unix_time() }
+        Self { now: clock.now(), unix: clock.unix_time(), asleep: clock.asleep() }
     }
 
     /// The time of day at `at`.

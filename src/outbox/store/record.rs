@@ -150,6 +150,7 @@ impl Record {
             arrived: self.arrived,
             give_up: moment.at_unix(self.give_up, TOKEN_LIFETIME).min(expires),
             expires,
+            asleep: moment.asleep,
             fallback: self.fallback.into(),
         };
         let state = match self.stage {

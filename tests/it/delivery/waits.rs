@@ -7,7 +7,7 @@ use shardless::clock::Clock;
 use shardless::rehearsal::rest::fault::{Scope, Told};
 use shardless::rehearsal::rest::{Call, Fault, Race, Script};
 
-use super::{HELLO, always, script};
+use super::{HELLO, always, first, script};
 use crate::support::courier::{Courier, Ending, FALLBACK, PUBLIC};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -211,18 +211,33 @@ async fn nothing_is_sent_after_the_token_s_end(#[case] fault: Fault) {
     assert_eq!((courier.api.calls().len(), courier.api.count(|call| call.is_after_expiry)), (2, 0));
 }
 
-/// A machine that slept sees it by the time of day alone.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_sent_after_a_suspend_past_the_token_s_end() {
     let courier = Courier::with(script(always(Fault::Status(500)))).await;
     courier.defer_hello(1);
     courier.api.until(|api| api.count(|call| call.status.is_some()) == 1).await;
-    courier.clock.step(15 * 60 - 5);
+    courier.clock.sleep(LIFE);
     courier.until_entries(0.0).await;
     assert_eq!((courier.ended("expired"), courier.api.calls().len()), (1.0, 1));
     // One that came later is not concerned.
     courier.defer(2, PUBLIC, HELLO);
     courier.api.until(|api| api.count(|_| true) == 2).await;
+}
+
+/// Both ways, and by more than a token's life: as on a machine that learns what time it is.
+#[rstest]
+#[case::ahead(0, 3600)]
+#[case::back(0, -3600)]
+#[case::from_one_wrong_time_to_another(-540, 940)]
+#[tokio::test(start_paused = true)]
+async fn a_time_of_day_that_steps_ends_no_token(#[case] before: i64, #[case] meanwhile: i64) {
+    let courier = Courier::with(script(first(Fault::Status(500)))).await;
+    courier.clock.step(before);
+    courier.defer_hello(1);
+    courier.api.until(|api| api.count(|call| call.status.is_some()) == 1).await;
+    courier.clock.step(meanwhile);
+    courier.until_entries(0.0).await;
+    assert_eq!((courier.ended("answered"), courier.api.calls().len()), (1.0, 2));
 }
 
 /// A request that is under way at the end is broken off.

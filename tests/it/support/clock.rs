@@ -13,6 +13,8 @@ pub(crate) struct TestClock {
     passed: AtomicU64,
     /// Seconds that the time of day is off besides.
     stepped: AtomicI64,
+    /// Milliseconds that the machine has slept.
+    asleep: AtomicU64,
     panics: AtomicBool,
     panics_at_now: AtomicBool,
     salt: AtomicU64,
@@ -27,6 +29,12 @@ impl TestClock {
     /// The time of day steps, as when an operator or NTP sets it.
     pub(crate) fn step(&self, seconds: i64) {
         self.stepped.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// The machine sleeps: the time of day goes on alone.
+    pub(crate) fn sleep(&self, time: Duration) {
+        self.asleep.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+        self.step(i64::try_from(time.as_secs()).unwrap());
     }
 
     /// The next question for the time of day panics.
@@ -53,6 +61,10 @@ impl Clock for TestClock {
     fn now(&self) -> Instant {
         panic_if(&self.panics_at_now);
         SystemClock.now() + self.passed()
+    }
+
+    fn asleep(&self) -> Duration {
+        Duration::from_millis(self.asleep.load(Ordering::SeqCst))
     }
 
     fn unix_time(&self) -> Duration {

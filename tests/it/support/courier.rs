@@ -111,6 +111,7 @@ impl Courier {
             arrived: self.clock.unix_time(),
             give_up: now + give_up,
             expires: Deferred::expiry(now),
+            asleep: self.clock.asleep(),
             fallback: FALLBACK.into(),
         };
         self.outbox.begin(deferred, Budget::new(1).try_one().unwrap())

@@ -7,6 +7,7 @@ use rstest::rstest;
 use super::{Kept, deferred};
 use crate::budget::Budget;
 use crate::discord::deferral::Deferral;
+use crate::outbox::view::look;
 use crate::outbox::{Deferred, Health};
 
 const UPDATE: u64 = 1;
@@ -53,4 +54,18 @@ async fn what_came_once_more_is_followed_by_nothing_of_the_process_before(#[case
     let left: BTreeSet<_> = dues.filter(|due| second.outbox.has(due)).map(|due| due.deferred.id).collect();
     assert_eq!(left, BTreeSet::from([MESSAGE, OF_ANOTHER, ABSENT]));
     assert_eq!(second.entries(), 4, "and the one that was deferred again");
+}
+
+/// A start after a kill finds nothing to follow.
+#[tokio::test]
+async fn what_is_erased_is_gone_from_disk_by_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = Kept::open(folder.path()).await;
+    for id in 0..20 {
+        let ticket = kept.begin(id);
+        assert!(ticket.committed().await);
+        assert_eq!(look(folder.path()).unwrap().len(), 1);
+        ticket.erase().await;
+        assert!(look(folder.path()).unwrap().is_empty());
+    }
 }

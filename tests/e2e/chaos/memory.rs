@@ -13,8 +13,9 @@ pub(super) fn of(process: &str) -> f64 {
 #[derive(Default)]
 pub(super) struct Samples(Vec<(f64, f64)>);
 
-/// What is left out at the beginning of a long run: what fills up, such as ids of the last minutes, fills up then.
-pub(super) const WARM_UP: Duration = Duration::from_secs(600);
+/// What is left out at the beginning of a long run: what fills up, such as ids of the last minutes, fills up then, and the
+/// allocator's heaps settle.
+pub(super) const WARM_UP: Duration = Duration::from_secs(1200);
 
 /// In a shorter run, this part of it.
 const PART: u32 = 3;

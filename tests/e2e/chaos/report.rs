@@ -6,7 +6,7 @@ use super::account::{ANSWERED_TWICE, FORGED_ACCEPTED, FORWARDED_TWICE, LOST, Sum
 use super::{STEADY, World, driver};
 
 /// A run that long is judged by its memory.
-const LONG: Duration = Duration::from_secs(30 * 60);
+const LONG: Duration = Duration::from_secs(60 * 60);
 /// MiB per hour.
 const SLOPE: f64 = 1.0;
 /// Of what is wrong, so many are told in full, of each kind.

@@ -72,7 +72,7 @@ const REASONS = {
   tls_on_plain_port: 'TLS came to where plain HTTP is spoken: let the proxy use http://, or set [tls].',
   http_on_tls_port: 'Plain HTTP came to where TLS is spoken: let the proxy use https://.',
   handshake: 'The TLS handshake failed: the proxy does not trust the certificate, or it was a scanner.',
-  crowded: 'Every connection there may be was open, and this one was idle.',
+  crowded: 'Every connection there may be was open, or no file was left for another, and this one was idle.',
   slow_handshake: 'The TLS handshake took too long.',
 };
 

@@ -8,10 +8,13 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use ed25519_dalek::{Signature, VerifyingKey};
 use shardless::config::{Conditions, Selector};
 use shardless::discord::callback::{self, Question};
 use shardless::discord::interaction::{Interaction, Kind};
-use shardless::discord::signature::{SignatureHeaders, UnverifiedBody};
+use shardless::discord::signature::{
+    Method, SIGNATURE_HEADER, SignatureHeaders, UnverifiedBody, Verifier, backend,
+};
 use shardless::rehearsal::payload::CommandOption;
 use shardless::rehearsal::{Author, Signer};
 use shardless::routes::{Routes, Subject};
@@ -23,15 +26,26 @@ fn parts(criterion: &mut Criterion) {
     let signer = Signer::generate().unwrap();
     let headers = signer.sign(unix_time.as_secs(), &body);
 
-    criterion.bench_function("verify a command", |bencher| {
-        let received = || {
-            let mut received = UnverifiedBody::new(SignatureHeaders::parse(&headers).unwrap(), body.len());
-            received.extend(&body);
-            received
-        };
-        let verify = |received: UnverifiedBody| received.verify(signer.public_key()).unwrap();
-        bencher.iter_batched(received, verify, BatchSize::SmallInput);
+    let plain = VerifyingKey::from_bytes(signer.public_key().as_bytes()).unwrap();
+    let mut signature = [0; Signature::BYTE_SIZE];
+    hex::decode_to_slice(headers.get(SIGNATURE_HEADER).unwrap(), &mut signature).unwrap();
+    let (signature, message) = (Signature::from_bytes(&signature), [b"1700000000", &*body].concat());
+    criterion.bench_function(&format!("verify a command by verify_strict, {}", backend()), |bencher| {
+        bencher.iter(|| plain.verify_strict(black_box(&message), &signature).unwrap());
     });
+    for method in [Method::Windows, Method::Combs] {
+        let verifier = Verifier::by(method, signer.public_key().clone());
+        criterion.bench_function(&format!("verify a command by {method:?}"), |bencher| {
+            let received = || {
+                let mut received =
+                    UnverifiedBody::new(SignatureHeaders::parse(&headers).unwrap(), body.len());
+                received.extend(&body);
+                received
+            };
+            let verify = |received: UnverifiedBody| received.verify(&verifier).unwrap();
+            bencher.iter_batched(received, verify, BatchSize::SmallInput);
+        });
+    }
     criterion.bench_function("parse its envelope", |bencher| {
         bencher.iter(|| Interaction::parse(black_box(&body)).unwrap().id);
     });

@@ -196,7 +196,7 @@ impl Gateway {
             return Ok(Begun::Done(self.conclude(&record, Outcome::Pong, Reply::pong(), None)));
         }
         let replay = snapshot.replay();
-        let key = replay.enabled.then(|| InteractionKey::new(&app.public_key, interaction.id));
+        let key = replay.enabled.then(|| InteractionKey::new(app.verifier.public_key(), interaction.id));
         let call = match self.admit(key, body.unix_seconds(), replay.window) {
             Admission::Spent => return Err(Refusal::Replayed),
             Admission::Again(call) => return Ok(Begun::Again(call.receipt(), Box::new(record))),
@@ -227,7 +227,7 @@ impl Gateway {
 
     fn verify(&self, body: UnverifiedBody, app: &App) -> Result<VerifiedBody, Refusal> {
         let start = self.clock.now();
-        let verified = body.verify(&app.public_key);
+        let verified = body.verify(&app.verifier);
         self.metrics.verification_seconds.observe((self.clock.now() - start).as_secs_f64());
         Ok(verified?)
     }

@@ -10,6 +10,8 @@
 //! [`UnverifiedBody`], and only [`UnverifiedBody::verify`] makes a [`VerifiedBody`], the one thing that the
 //! forwarding code takes.
 
+mod verifier;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -17,6 +19,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use ed25519_dalek::{Signature, VerifyingKey};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
+pub use verifier::{Method, Verifier, backend};
 
 /// `X-Signature-Ed25519`: 128 hexadecimal characters.
 pub const SIGNATURE_HEADER: HeaderName = HeaderName::from_static("x-signature-ed25519");
@@ -69,13 +72,6 @@ impl PublicKey {
             return Err(PublicKeyError::Weak);
         }
         Ok(Self(key))
-    }
-
-    /// Whether `signature` is this key's for exactly these bytes.
-    ///
-    /// Strict: one signature per message, as in RFC 8032 with S below the group's order, and no point of small order.
-    fn signed(&self, message: &[u8], signature: &Signature) -> bool {
-        self.0.verify_strict(message, signature).is_ok()
     }
 
     /// The key's 32 bytes.
@@ -239,13 +235,13 @@ impl UnverifiedBody {
         self.len() == 0
     }
 
-    /// Proves that the holder of `key`'s secret signed exactly these bytes with exactly this timestamp.
+    /// Proves that the holder of the key's secret signed exactly these bytes with exactly this timestamp.
     ///
     /// # Errors
     ///
     /// [`BadSignature`], without a reason: there is none that a stranger should learn.
-    pub fn verify(self, key: &PublicKey) -> Result<VerifiedBody, BadSignature> {
-        if !key.signed(&self.message, &self.headers.parsed) {
+    pub fn verify(self, verifier: &Verifier) -> Result<VerifiedBody, BadSignature> {
+        if !verifier.holds(&self.message, &self.headers.parsed) {
             return Err(BadSignature);
         }
         let mut bytes = self.message.freeze();
@@ -291,25 +287,6 @@ impl VerifiedBody {
     pub fn unix_seconds(&self) -> u64 {
         self.headers.unix_seconds
     }
-}
-
-/// The arithmetic that verification runs on, on this processor: `avx512`, `avx2` or `portable`.
-///
-/// The crate chooses by the same questions to the processor, at run time, in one binary for all.
-pub fn backend() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if cfg!(curve25519_dalek_backend = "avx512")
-            && is_x86_feature_detected!("avx512ifma")
-            && is_x86_feature_detected!("avx512vl")
-        {
-            return "avx512";
-        }
-        if is_x86_feature_detected!("avx2") {
-            return "avx2";
-        }
-    }
-    "portable"
 }
 
 #[cfg(test)]

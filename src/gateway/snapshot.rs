@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::budget::Budget;
 use crate::config::{self, Config, Limits, OnSlow, Replay};
 use crate::discord::interaction::Interaction;
-use crate::discord::signature::PublicKey;
+use crate::discord::signature::Verifier;
 use crate::forward::{Handler, HandlerError};
 use crate::routes::{Routes, Subject};
 
@@ -49,8 +49,8 @@ pub struct App {
     pub name: Arc<str>,
     /// The same, ready to be sent.
     pub header: HeaderValue,
-    /// The key that its requests are signed with.
-    pub public_key: PublicKey,
+    /// Verifies its requests.
+    pub verifier: Arc<Verifier>,
     /// Where its interactions go, unless a route says otherwise.
     pub handler: Arc<Handler>,
     routes: Routes,
@@ -150,8 +150,7 @@ impl Snapshot {
             Ok::<_, BuildError>(handler)
         };
         let entry = |app: &config::App| {
-            let in_flight = before.and_then(|before| before.named(&app.name)).map(|app| &app.in_flight);
-            let ready = App::build(app, &mut ready, in_flight)?;
+            let ready = App::build(app, &mut ready, before.and_then(|before| before.named(&app.name)))?;
             Ok::<_, BuildError>((app.path.as_str().to_owned(), Arc::new(ready)))
         };
         let apps = config.apps.iter().map(entry).collect::<Result<_, _>>()?;
@@ -283,8 +282,10 @@ impl App {
     fn build(
         app: &config::App,
         ready: &mut impl FnMut(&config::Handler) -> Result<Arc<Handler>, BuildError>,
-        in_flight: Option<&Arc<Budget>>,
+        before: Option<&Self>,
     ) -> Result<Self, BuildError> {
+        let verifier = before.map(|before| &before.verifier);
+        let verifier = verifier.filter(|verifier| *verifier.public_key() == app.public_key);
         let handler = ready(&app.handler)?;
         let destination = |route: &config::Route| {
             let target = match &route.target {
@@ -301,11 +302,11 @@ impl App {
         Ok(Self {
             name: Arc::clone(&app.name),
             header: HeaderValue::from_str(&app.name)?,
-            public_key: app.public_key.clone(),
+            verifier: verifier.map_or_else(|| Verifier::new(app.public_key.clone()).into(), Arc::clone),
             handler,
             routes: Routes::new(app.routes.iter().map(|route| &route.conditions)),
             destinations: app.routes.iter().map(destination).collect::<Result<_, _>>()?,
-            in_flight: in_flight.map_or_else(|| Budget::new(app.in_flight), Arc::clone),
+            in_flight: before.map_or_else(|| Budget::new(app.in_flight), |app| Arc::clone(&app.in_flight)),
             max_in_flight: app.in_flight,
             deadline: Deadline::new(app.answer_within, app.on_slow, app.ephemeral),
             give_up_after: app.give_up_after,

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use http_body_util::Full;
 use shardless::budget::Budget;
 use shardless::config::Config;
-use shardless::discord::signature::{SignatureHeaders, UnverifiedBody};
+use shardless::discord::signature::{SignatureHeaders, UnverifiedBody, Verifier};
 use shardless::forward::{self, Called, Forwarding, GivenUp, ReplicaState};
 use shardless::rehearsal::Signer;
 use tokio::net::UnixListener;
@@ -33,7 +33,7 @@ async fn call(handler: &Arc<forward::Handler>) -> Called {
     let mut unverified = UnverifiedBody::new(headers, body.len());
     unverified.extend(body);
     let forwarding = Forwarding {
-        body: unverified.verify(signer.public_key()).unwrap(),
+        body: unverified.verify(&Verifier::new(signer.public_key().clone())).unwrap(),
         content_type: HeaderValue::from_static("application/json"),
         user_agent: None,
         id: 1,

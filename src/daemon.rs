@@ -3,7 +3,7 @@
 pub mod lifecycle;
 mod reload;
 mod state;
-mod workers;
+mod stuck;
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,6 +31,7 @@ use crate::pulse::Pulse;
 use crate::server::tls::{ServerTls, TlsError};
 use crate::server::{Server, Shared};
 use crate::systemd::Sockets;
+use crate::workers::Workers;
 pub use reload::Reload;
 use state::StateLock;
 
@@ -254,8 +255,9 @@ impl Daemon {
         }
     }
 
-    /// Serves until `stop` is true, then finishes what is in flight: what is deferred too, as far as it can.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
+    /// Serves until `stop` is true, then finishes what is in flight: what is deferred too, as far as it can. Connections
+    /// are served by `workers`; everything else happens here.
+    pub async fn run(self, workers: Workers, stop: watch::Receiver<bool>) {
         let Self { gateway, server, admin, situation, outbox, delivery, mut state, .. } = self;
         let pulse = server.pulse();
         let begun = async {
@@ -271,7 +273,7 @@ impl Daemon {
             }
         };
         tokio::select! {
-            () = serve(&gateway, server, &outbox, &situation, stop) => {}
+            () = serve(&gateway, server, &workers, &outbox, &situation, stop) => {}
             () = begun => {}
             () = tidying => {}
             () = delivery.run() => {}
@@ -289,6 +291,7 @@ impl Daemon {
 async fn serve(
     gateway: &Gateway,
     server: Server,
+    workers: &Workers,
     outbox: &Outbox,
     situation: &Situation,
     mut stop: watch::Receiver<bool>,
@@ -310,7 +313,7 @@ async fn serve(
         Instant::now()
     };
     let hands_over = server.was_handed_over();
-    let ((), closed) = tokio::join!(server.run(closed), stopping);
+    let ((), closed) = tokio::join!(server.run(workers, closed), stopping);
     outbox.give_all_up();
     let (now, is_durable) = (Instant::now(), || outbox.health() == Health::Durable);
     let end = if hands_over && is_durable() {

@@ -7,13 +7,13 @@
 //! ```no_run
 //! use std::sync::Arc;
 //!
-//! use shardless::{clock::SystemClock, config::Config, daemon::Daemon, systemd::Sockets};
+//! use shardless::{clock::SystemClock, config::Config, daemon::Daemon, systemd::Sockets, workers::Workers};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let config = Config::load("config.toml".as_ref())?;
 //! let daemon = Daemon::bind(config, Sockets::default(), Arc::new(SystemClock))?;
 //! let (stop, stopped) = tokio::sync::watch::channel(false);
-//! daemon.run(stopped).await;
+//! daemon.run(Workers::for_all_processors()?, stopped).await;
 //! # drop(stop);
 //! # Ok(())
 //! # }
@@ -43,3 +43,4 @@ pub mod rehearsal;
 pub mod routes;
 pub mod server;
 pub mod systemd;
+pub mod workers;

@@ -76,6 +76,17 @@ pub struct Accepted {
     pub has_waited: bool,
 }
 
+/// A connection on its way from the runtime that accepted it to the one that serves it.
+pub struct Detached {
+    stream: DetachedStream,
+    has_waited: bool,
+}
+
+enum DetachedStream {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
 /// What a connection runs over.
 pub enum Stream {
     /// The port.
@@ -163,6 +174,36 @@ pub async fn accept(listeners: &[Listener], turn: usize) -> io::Result<Accepted>
         accepted.map_or(Poll::Pending, Poll::Ready)
     })
     .await
+}
+
+impl Accepted {
+    /// Away from this runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not let go of it.
+    pub fn detach(self) -> io::Result<Detached> {
+        let stream = match self.stream {
+            Stream::Tcp(stream) => DetachedStream::Tcp(stream.into_std()?),
+            Stream::Unix(stream) => DetachedStream::Unix(stream.into_std()?),
+        };
+        Ok(Detached { stream, has_waited: self.has_waited })
+    }
+}
+
+impl Detached {
+    /// To this runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not take it.
+    pub fn attach(self) -> io::Result<Accepted> {
+        let stream = match self.stream {
+            DetachedStream::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            DetachedStream::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        };
+        Ok(Accepted { stream, has_waited: self.has_waited })
+    }
 }
 
 impl Listener {

@@ -18,11 +18,12 @@ use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::config::Listen;
 use crate::gateway::Gateway;
-use crate::listener::{self, BindError, Listener};
+use crate::listener::{self, Accepted, BindError, Listener};
 use crate::logging::Flood;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::systemd::Sockets;
+use crate::workers::Workers;
 use connection::Open;
 use tls::ServerTls;
 
@@ -115,9 +116,9 @@ impl Server {
         self.listeners.iter().map(Listener::to_string).collect()
     }
 
-    /// Serves until `stop` is true; then accepts no more, and lets connections finish what they have begun.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
-        self.connections.accept(&self.listeners, stop).await;
+    /// Serves, by `workers`, until `stop` is true; then accepts no more, and lets connections finish what they have begun.
+    pub async fn run(self, workers: &Workers, stop: watch::Receiver<bool>) {
+        self.connections.accept(&self.listeners, workers, stop).await;
         drop(self.listeners);
         let snapshot = self.connections.shared.gateway.snapshot();
         let open = &snapshot.bounds().connections;
@@ -133,7 +134,7 @@ impl Server {
 }
 
 impl Connections {
-    async fn accept(&self, listeners: &[Listener], mut stop: watch::Receiver<bool>) {
+    async fn accept(&self, listeners: &[Listener], workers: &Workers, mut stop: watch::Receiver<bool>) {
         let bounds = self.shared.gateway.snapshot().bounds().clone();
         let (mut failing, mut turn) = (false, 0_usize);
         loop {
@@ -154,7 +155,7 @@ impl Connections {
                         info!("connections are accepted again");
                     }
                     let open = Open::new(room, Arc::clone(&self.shared.metrics));
-                    tokio::spawn(self.clone().serve(accepted, open, stop.clone()));
+                    self.hand_over(accepted, open, workers, stop.clone());
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -175,6 +176,23 @@ impl Connections {
                 }
             }
         }
+    }
+}
+
+impl Connections {
+    fn hand_over(&self, accepted: Accepted, open: Open, workers: &Workers, stop: watch::Receiver<bool>) {
+        let connections = self.clone();
+        let Some(place) = workers.place() else {
+            tokio::spawn(connections.serve(accepted, open, stop));
+            return;
+        };
+        // It fails only where the connection has, too.
+        let Ok(detached) = accepted.detach() else { return };
+        place.run(async move {
+            if let Ok(accepted) = detached.attach() {
+                connections.serve(accepted, open, stop).await;
+            }
+        });
     }
 }
 

@@ -10,6 +10,7 @@ use crate::daemon::lifecycle::Lifecycle;
 use crate::daemon::{Daemon, StartError};
 use crate::logging::{self, LogLevel};
 use crate::systemd::Sockets;
+use crate::workers::Workers;
 
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let config = match file.load() {
@@ -37,5 +38,5 @@ async fn serve(config: Config, file: &ConfigFile, level: LogLevel) -> anyhow::Re
     let daemon = Daemon::bind(config, Sockets::take(), Arc::new(SystemClock))?;
     daemon.announce();
     let reload = daemon.reload(file.config.clone(), level);
-    Ok(lifecycle.run(daemon, reload).await)
+    Ok(lifecycle.run(daemon, Workers::for_all_processors()?, reload).await)
 }

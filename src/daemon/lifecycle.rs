@@ -10,9 +10,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Daemon, Reload, workers};
+use super::{Daemon, Reload, stuck};
 use crate::pulse::Pulse;
 use crate::systemd;
+use crate::workers::Workers;
 
 /// What a stop may take beside two waits, for what is deferred and for what is in flight: the last deliveries.
 const END: Duration = Duration::from_secs(10);
@@ -51,16 +52,16 @@ impl Lifecycle {
     }
 
     /// Runs the daemon until a signal stops it. `false` if it ended in another way than by finishing what is in flight.
-    pub async fn run(mut self, daemon: Daemon, reload: Reload) -> bool {
+    pub async fn run(mut self, daemon: Daemon, workers: Workers, reload: Reload) -> bool {
         let (stop, stopped) = watch::channel(false);
         let (status, reload) = (daemon.status(), Arc::new(reload));
-        workers::watch(daemon.situation());
+        stuck::watch(&workers, daemon.situation());
         if let Some(patience) = systemd::watchdog() {
             let situation = daemon.situation();
             let is_well = move || situation.facts().stuck_workers == 0;
             tokio::spawn(watchdog(daemon.pulse(), stopped.clone(), patience, is_well, systemd::alive));
         }
-        let mut work = tokio::spawn(daemon.run(stopped));
+        let mut work = tokio::spawn(daemon.run(workers, stopped));
         systemd::ready(&status);
         loop {
             tokio::select! {

@@ -16,10 +16,10 @@ async fn a_worker_that_is_stuck_is_told_of_until_it_gets_on() {
     let url = format!("http://127.0.0.1:{}/interactions", daemon.upstream().port);
     let command = discord.command("stuck");
     // Longer than Discord waits, and than three looks take.
-    let lie = Lie::tell(&daemon.threads("tokio-rt-worker"), "sendto,writev", "delay_enter=60000000").await;
+    let lie = Lie::tell(&daemon.threads("worker"), "sendto,writev", "delay_enter=60000000").await;
     let asking = discord.try_ask(&url, &command);
     let is_told = async {
-        daemon.logs(&["ERROR", "of its workers have been at one piece of work for 3 s"]).await;
+        daemon.logs(&["ERROR", "of its threads have been at one piece of work for 3 s"]).await;
         until("the status is degraded", async || ask(admin, "readyz").await.contains("threads are stuck"))
             .await;
         // So that whoever looks after it starts it anew.
@@ -30,7 +30,7 @@ async fn a_worker_that_is_stuck_is_told_of_until_it_gets_on() {
         answer = asking => panic!("it was not stuck: {answer:?}"),
     }
     drop(lie);
-    daemon.logs(&["no worker is stuck any more"]).await;
+    daemon.logs(&["no thread is stuck any more"]).await;
     assert!(!ask(admin, "readyz").await.contains("stuck"));
     assert_eq!(ask(admin, "livez").await, "ok\n");
     discord.try_ask(&url, &discord.command("well")).await.unwrap();

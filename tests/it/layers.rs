@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 8] = [
     &["forward", "outbox"],
     &["routes", "logging", "listener"],
     &["config", "metrics", "activity"],
-    &["discord", "clock", "budget", "pem", "pulse", "systemd"],
+    &["discord", "clock", "budget", "pem", "pulse", "systemd", "workers"],
 ];
 
 fn layer(room: &str) -> Option<usize> {

@@ -321,7 +321,7 @@ async fn silent_connections(daemon: &Binary, count: usize) -> Vec<TcpStream> {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_file_descriptors_it_waits_and_comes_back() {
     let handler = Handler::fine().await;
-    let (daemon, admin) = with_files(30, &handler).await;
+    let (daemon, admin) = with_files(50, &handler).await;
     let held = silent_connections(&daemon, 100).await;
     daemon.until_log("cannot accept connections").await;
     let before = daemon.cpu_time();

@@ -23,6 +23,7 @@ use shardless::metrics::Metrics;
 use shardless::rehearsal::stand_in::Signed;
 use shardless::rehearsal::{Author, Exchange, Payload, Signer, StandIn};
 use shardless::systemd::Sockets;
+use shardless::workers::Workers;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -87,7 +88,7 @@ impl TestDaemon {
         let metrics = daemon.metrics();
         let (stop, stopped) = watch::channel(false);
         let discord = StandIn::new(signer, Arc::<TestClock>::clone(&clock)).unwrap();
-        let running = tokio::spawn(daemon.run(stopped));
+        let running = tokio::spawn(daemon.run(Workers::none(), stopped));
         Self { address, admin, handler, clock, metrics, discord, stop, running, _state: state }
     }
 

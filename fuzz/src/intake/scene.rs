@@ -18,6 +18,7 @@ use shardless::clock::{Clock, SystemClock};
 use shardless::config::Config;
 use shardless::daemon::Daemon;
 use shardless::systemd::Sockets;
+use shardless::workers::Workers;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -62,7 +63,7 @@ impl Scene {
             tokio::spawn(serve(UnixListener::bind(&bot).unwrap(), secret.clone(), Arc::clone(&calls)));
             let config = Config::parse("test.toml", &text).unwrap();
             let daemon = Daemon::bind(config, Sockets::default(), Arc::new(SystemClock)).unwrap();
-            tokio::spawn(daemon.run(stopped));
+            tokio::spawn(daemon.run(Workers::none(), stopped));
         });
         Self { runtime, socket, secret, calls, next: AtomicU64::new(1), _stop: stop, _folder: folder }
     }

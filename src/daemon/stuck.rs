@@ -1,4 +1,4 @@
-//! A watch over the runtime's workers: one that is stuck takes the requests along that it had begun.
+//! A watch over the threads of the runtimes: one that is stuck takes the requests along that it had begun.
 //!
 //! Nothing in the daemon blocks one, so that is a bug, and who is stuck cannot tell of it: a thread of its own looks.
 
@@ -11,39 +11,38 @@ use tracing::{error, info};
 
 use crate::admin::Situation;
 use crate::config::LogPart;
+use crate::workers::Workers;
 
 /// Between two looks.
 const PACE: Duration = Duration::from_secs(1);
 
-/// Looks that a worker may be at one piece of work for: past that, Discord's deadline is over.
+/// Looks that a thread may be at one piece of work for: past that, Discord's deadline is over.
 const LOOKS: u32 = 3;
 
-/// What is known of the workers.
-struct Workers {
-    runtime: RuntimeMetrics,
-    seen: Vec<Seen>,
-}
+/// What is known of the threads, in the order of their runtimes, each of which has one.
+struct Watch(Vec<Seen>);
 
 /// One of them.
-#[derive(Clone, Copy, Default)]
 struct Seen {
+    runtime: RuntimeMetrics,
     /// What it told of itself: how long it was at work, and how often it went to rest or came back.
     told: (Duration, u64),
     /// Looks since that changed.
     unchanged: u32,
 }
 
-/// Watches over the workers of this runtime from now on, for as long as the process lives.
-pub(super) fn watch(situation: Arc<Situation>) {
-    let mut workers = Workers::new(Handle::current().metrics());
+/// Watches over the workers and over this runtime from now on, for as long as the process lives.
+pub(super) fn watch(workers: &Workers, situation: Arc<Situation>) {
+    let this = Handle::current();
+    let mut threads = Watch::over(workers.runtimes().chain([&this]));
     let look = move || {
         loop {
             thread::park_timeout(PACE);
-            tell(&situation, workers.stuck());
+            tell(&situation, threads.stuck());
         }
     };
     if let Err(error) = thread::Builder::new().name("watch".to_owned()).spawn(look) {
-        error!(target: LogPart::Daemon.target(), "nobody watches over the workers: {error}");
+        error!(target: LogPart::Daemon.target(), "nobody watches over the threads: {error}");
     }
 }
 
@@ -53,27 +52,29 @@ fn tell(situation: &Situation, stuck: usize) {
     if stuck > before {
         error!(
             target: LogPart::Daemon.target(),
-            "a bug in shardless, please report it: {stuck} of its workers have been at one piece of work for {LOOKS} s"
+            "a bug in shardless, please report it: {stuck} of its threads have been at one piece of work for {LOOKS} s"
         );
     } else if before > 0 && stuck == 0 {
-        info!(target: LogPart::Daemon.target(), "no worker is stuck any more");
+        info!(target: LogPart::Daemon.target(), "no thread is stuck any more");
     }
 }
 
-impl Workers {
-    fn new(runtime: RuntimeMetrics) -> Self {
-        let seen = vec![Seen::default(); runtime.num_workers()];
-        Self { runtime, seen }
+impl Watch {
+    fn over<'r>(runtimes: impl Iterator<Item = &'r Handle>) -> Self {
+        let unseen =
+            |runtime: &Handle| Seen { runtime: runtime.metrics(), told: Default::default(), unchanged: 0 };
+        Self(runtimes.map(unseen).collect())
     }
 
     /// Looks at them once more. How many are stuck.
     fn stuck(&mut self) -> usize {
-        let looked = self.seen.iter_mut().enumerate().map(|(worker, seen)| {
-            let turns = self.runtime.worker_park_unpark_count(worker);
-            let told = (self.runtime.worker_total_busy_duration(worker), turns);
+        let looked = self.0.iter_mut().map(|seen| {
+            let turns = seen.runtime.worker_park_unpark_count(0);
+            let told = (seen.runtime.worker_total_busy_duration(0), turns);
             // By an odd number it rests. At work it tells of itself at each 61st piece at the latest.
             let is_same = turns.is_multiple_of(2) && told == seen.told;
-            *seen = Seen { told, unchanged: if is_same { seen.unchanged + 1 } else { 0 } };
+            seen.told = told;
+            seen.unchanged = if is_same { seen.unchanged + 1 } else { 0 };
             seen.unchanged >= LOOKS
         });
         looked.filter(|is_stuck| *is_stuck).count()
@@ -90,64 +91,63 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
     const SHORT_PACE: Duration = Duration::from_millis(20);
 
-    fn runtime() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
+    fn workers() -> Workers {
+        Workers::start(2).unwrap()
     }
 
-    fn looks_until(workers: &mut Workers, stuck: usize) {
+    fn looks_until(threads: &mut Watch, stuck: usize) {
         let start = Instant::now();
-        while workers.stuck() != stuck {
+        while threads.stuck() != stuck {
             assert!(start.elapsed() < PATIENCE, "in vain: {stuck} are stuck");
             thread::park_timeout(SHORT_PACE);
         }
     }
 
     #[test]
-    fn a_worker_is_stuck_until_it_goes_on() {
-        let runtime = runtime();
-        let mut workers = Workers::new(runtime.metrics());
+    fn a_thread_is_stuck_until_it_goes_on() {
+        let workers = workers();
+        let mut threads = Watch::over(workers.runtimes());
         let hang = || {
             let (end, ended) = mpsc::sync_channel::<()>(0);
-            runtime.spawn(async move { _ = ended.recv() });
+            workers.place().unwrap().run(async move { _ = ended.recv() });
             end
         };
-        looks_until(&mut workers, 0);
+        looks_until(&mut threads, 0);
         let first = hang();
-        looks_until(&mut workers, 1);
+        looks_until(&mut threads, 1);
         let second = hang();
-        looks_until(&mut workers, 2);
+        looks_until(&mut threads, 2);
         drop(first);
-        looks_until(&mut workers, 1);
+        looks_until(&mut threads, 1);
         drop(second);
-        looks_until(&mut workers, 0);
+        looks_until(&mut threads, 0);
     }
 
     #[test]
-    fn workers_that_rest_or_have_much_to_do_are_not_stuck() {
-        let runtime = runtime();
-        let mut workers = Workers::new(runtime.metrics());
+    fn threads_that_rest_or_have_much_to_do_are_not_stuck() {
+        let workers = workers();
+        let mut threads = Watch::over(workers.runtimes());
         let rest =
-            || (0..2).all(|worker| !workers.runtime.worker_park_unpark_count(worker).is_multiple_of(2));
+            || workers.runtimes().all(|one| !one.metrics().worker_park_unpark_count(0).is_multiple_of(2));
         let start = Instant::now();
         while !rest() {
             assert!(start.elapsed() < PATIENCE, "in vain: all are at rest");
             thread::park_timeout(SHORT_PACE);
         }
         for _ in 0..10 {
-            assert_eq!(workers.stuck(), 0, "at rest");
+            assert_eq!(threads.stuck(), 0, "at rest");
         }
         for _ in 0..4 {
-            runtime.spawn(async {
+            workers.place().unwrap().run(async {
                 loop {
                     tokio::task::yield_now().await;
                 }
             });
         }
         for _ in 0..5 {
-            assert_eq!(workers.stuck(), 0, "at work");
+            assert_eq!(threads.stuck(), 0, "at work");
             thread::park_timeout(PACE / 2);
         }
-        runtime.shutdown_background();
     }
 
     #[test]

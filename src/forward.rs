@@ -3,6 +3,7 @@
 mod connector;
 mod health;
 mod once;
+mod pool;
 mod provenance;
 mod replica;
 mod status;

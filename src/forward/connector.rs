@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
@@ -152,7 +152,7 @@ where
 }
 
 type Connecting<S> = Pin<Box<dyn Future<Output = Result<S, BoxError>> + Send>>;
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Service<Uri> for Connector {
     type Response = Stream;
@@ -201,16 +201,6 @@ macro_rules! on_stream {
             Stream::Unix(stream) => Pin::new(stream).$call($($argument),*),
         }
     };
-}
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        match self {
-            Self::Tcp(stream) => stream.connected(),
-            Self::Tls(stream) => stream.connected(),
-            Self::Unix(_) => Connected::new(),
-        }
-    }
 }
 
 impl Read for Stream {

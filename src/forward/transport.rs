@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Uri};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderValue, Method, Response, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use hyper_util::client::legacy::{Client, ResponseFuture};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::client::conn::http1;
 use tower_service::Service;
 
-use super::connector::{Connector, Trust};
-use super::once::Once;
+use super::connector::{BoxError, Connector, Stream, Trust};
+use super::pool::{Connection, Pool, Question};
 use super::replica::Attempt;
 use super::{Answer, CallError, Cause};
 use crate::budget::{Budget, Reservation};
@@ -25,8 +25,12 @@ const MAX_HEADERS: usize = 64 * 1024;
 
 pub(super) struct Transport {
     url: HandlerUrl,
-    client: Client<Connector, Once>,
-    /// For looks: it shakes no hands, and its connections are in no pool.
+    /// What stands in the line of a request, and in its `Host`.
+    target: Uri,
+    host: HeaderValue,
+    connector: Connector,
+    pool: Arc<Pool>,
+    /// For looks: it shakes no hands.
     looks: Connector,
     connect_timeout: Duration,
     budget: Arc<Budget>,
@@ -40,18 +44,16 @@ impl Transport {
         bounds: &HandlerBounds,
         budget: Arc<Budget>,
     ) -> Self {
-        let connector = Connector::new(&url, trust, bounds.connect_timeout);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(bounds.idle_timeout)
-            .http1_max_buf_size(MAX_HEADERS)
-            .build(connector);
+        let path = url.uri().path_and_query().cloned();
         Self {
+            target: path.unwrap_or_else(|| PathAndQuery::from_static("/")).into(),
+            host: host(url.uri()),
+            connector: Connector::new(&url, trust, bounds.connect_timeout),
+            pool: Pool::new(bounds.idle_timeout),
             looks: Connector::new(&url, None, bounds.connect_timeout),
             connect_timeout: bounds.connect_timeout,
             max_response: bounds.max_response,
             url,
-            client,
             budget,
         }
     }
@@ -63,11 +65,7 @@ impl Transport {
 
     /// Opens a connection and closes it at once.
     pub(super) async fn look(&self) -> Result<(), Cause> {
-        let mut looks = self.looks.clone();
-        let connecting = async {
-            std::future::poll_fn(|context| looks.poll_ready(context)).await?;
-            looks.call(self.url.uri().clone()).await
-        };
+        let connecting = connect(self.looks.clone(), self.url.uri());
         let connected = match tokio::time::timeout(self.connect_timeout, connecting).await {
             Ok(connected) => connected.map(drop).map_err(|error| innermost(&*error)),
             Err(elapsed) => Err(elapsed.to_string()),
@@ -75,39 +73,81 @@ impl Transport {
         connected.map_err(Cause::Connect)
     }
 
-    /// One request, once. The client sends it again by itself only where a reused connection turned out to be closed
-    /// before a byte of it was written.
-    pub(super) fn send(&self, attempt: Attempt) -> impl Future<Output = Result<Answer, CallError>> {
-        self.answer(self.client.request(request(self.url.uri(), attempt)))
+    /// One request, once. It is sent again only where a kept connection turns out to be closed before a byte of it was
+    /// written.
+    pub(super) async fn send(&self, attempt: Attempt) -> Result<Answer, CallError> {
+        let mut question = self.question(attempt);
+        let (response, connection) = loop {
+            let (mut connection, is_kept) = match self.pool.take() {
+                Some(kept) => (kept, true),
+                None => (self.open().await?, false),
+            };
+            match connection.try_send_request(question).await {
+                Ok(response) => break (response, connection),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if is_kept => question = unsent,
+                    _ => return Err(CallError::maybe_read(cause(&error.into_error()))),
+                },
+            }
+        };
+        let answer = self.answer(response).await.map_err(CallError::maybe_read)?;
+        self.pool.keep(connection);
+        Ok(answer)
     }
 
-    async fn answer(&self, sending: ResponseFuture) -> Result<Answer, CallError> {
-        let response = sending.await.map_err(|error| {
-            let reason = innermost(&error);
-            if error.is_connect() && reason.contains("certificate") {
-                CallError::not_sent(Cause::Trust(reason))
-            } else if error.is_connect() {
-                CallError::not_sent(Cause::Connect(reason))
-            } else if is_no_http(&error) {
-                CallError::maybe_read(Cause::NotHttp(reason))
-            } else {
-                CallError::maybe_read(Cause::Broken(reason))
-            }
+    fn question(&self, attempt: Attempt) -> Question {
+        let (mut headers, body) = attempt.into_parts();
+        headers.insert(header::HOST, self.host.clone());
+        let mut question = Question::new(body);
+        *question.method_mut() = Method::POST;
+        *question.uri_mut() = self.target.clone();
+        *question.headers_mut() = headers;
+        question
+    }
+
+    /// A new connection. Whoever drops it ends it.
+    async fn open(&self) -> Result<Connection, CallError> {
+        let opened = async {
+            let stream = connect(self.connector.clone(), self.url.uri()).await?;
+            Ok::<_, BoxError>(http1::Builder::new().max_buf_size(MAX_HEADERS).handshake(stream).await?)
+        };
+        let (connection, running) = opened.await.map_err(|error| {
+            let reason = innermost(&*error);
+            let is_trust = reason.contains("certificate");
+            CallError::not_sent(if is_trust { Cause::Trust(reason) } else { Cause::Connect(reason) })
         })?;
+        // How it ends, whoever waits for an answer from it is told.
+        tokio::spawn(async move { _ = running.await });
+        Ok(connection)
+    }
+
+    async fn answer(&self, response: Response<Incoming>) -> Result<Answer, Cause> {
         let (head, body) = response.into_parts();
-        let read = read(body, self.max_response, self.budget.reservation()).await;
-        let body = read.map_err(CallError::maybe_read)?;
+        let body = read(body, self.max_response, self.budget.reservation()).await?;
         Ok(Answer { status: head.status, headers: head.headers, body })
     }
 }
 
-fn request(uri: &Uri, attempt: Attempt) -> Request<Once> {
-    let (headers, body) = attempt.into_parts();
-    let mut request = Request::new(body);
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = uri.clone();
-    *request.headers_mut() = headers;
-    request
+/// `Host`: without a port that goes without saying.
+fn host(uri: &Uri) -> HeaderValue {
+    let name = uri.host().unwrap_or_default();
+    let usual = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    let port = uri.port_u16().filter(|port| *port != usual);
+    let host = port.map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
+    // What stands in a URI can stand in a header.
+    HeaderValue::try_from(host).unwrap_or_else(|_| HeaderValue::from_static("localhost"))
+}
+
+async fn connect(mut connector: Connector, uri: &Uri) -> Result<Stream, BoxError> {
+    std::future::poll_fn(|context| connector.poll_ready(context)).await?;
+    connector.call(uri.clone()).await
+}
+
+/// What went wrong with a request that was on its way.
+fn cause(error: &hyper::Error) -> Cause {
+    let reason = innermost(error);
+    let is_no_http = error.is_parse() && !error.is_parse_too_large();
+    if is_no_http { Cause::NotHttp(reason) } else { Cause::Broken(reason) }
 }
 
 /// Into a buffer of its own: what hyper hands out keeps the whole buffer of its connection from being used again, and
@@ -130,12 +170,6 @@ async fn read(mut body: Incoming, limit: usize, mut reservation: Reservation) ->
         read.extend_from_slice(&data);
     }
     Ok(reservation.hold(read.freeze()))
-}
-
-fn is_no_http(error: &(dyn std::error::Error + 'static)) -> bool {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    let mut errors = chain.filter_map(|error| error.downcast_ref::<hyper::Error>());
-    errors.any(|error| error.is_parse() && !error.is_parse_too_large())
 }
 
 /// The text of the last error in the chain: the ones above it only say that there is one.

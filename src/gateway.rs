@@ -39,7 +39,7 @@ pub use refusal::{Failure, Refusal};
 use replay::{Admission, InteractionKey, ReplayGuard};
 pub use reply::Reply;
 pub use snapshot::{App, Bounds, BuildError, Choice, Deadline, Snapshot, Target};
-use trace::Trace;
+use trace::{Ids, Trace};
 
 /// Seconds that Discord waits for an answer.
 ///
@@ -55,6 +55,7 @@ pub struct Gateway {
     outbox: Outbox,
     /// The calls that have begun since they were last asked for.
     begun: ArcSwap<Budget>,
+    ids: Ids,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     activity: Activity,
@@ -109,7 +110,18 @@ impl Gateway {
         activity.serve(snapshot.names());
         let (bounds, guard) = (snapshot.bounds().clone(), ReplayGuard::new(Arc::clone(&metrics)));
         let (snapshot, begun) = (ArcSwap::from_pointee(snapshot), ArcSwap::new(Budget::new(usize::MAX)));
-        Arc::new(Self { snapshot, bounds, guard, outbox, begun, clock, metrics, activity, flood })
+        Arc::new(Self {
+            snapshot,
+            bounds,
+            guard,
+            outbox,
+            begun,
+            ids: Ids::default(),
+            clock,
+            metrics,
+            activity,
+            flood,
+        })
     }
 
     /// What is in force.
@@ -189,7 +201,7 @@ impl Gateway {
             intake::read(body, signature, bounds, self.bounds.buffered.reservation()).await?;
         let body = self.verify(body, app)?.kept_with(reservation);
         let interaction = Interaction::parse(body.bytes())?;
-        let trace = Trace::of(&head.headers);
+        let trace = Trace::of(&head.headers, &self.ids);
         let times = [arrival.first_byte, self.clock.now()];
         let mut record = Record::new(Arc::clone(&app.name), &interaction, trace.id(), client, times);
         if interaction.kind == Kind::Ping {

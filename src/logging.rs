@@ -4,6 +4,7 @@ mod batches;
 mod flood;
 mod journal;
 mod lines;
+mod text;
 
 use std::any::Any;
 use std::io::{IsTerminal, Write};
@@ -109,7 +110,7 @@ where
 {
     let lines = tracing_subscriber::fmt::layer().with_ansi(colours);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
-        LogFormat::Text => lines.with_writer(writer).boxed(),
+        LogFormat::Text => lines.fmt_fields(text::Fields).with_writer(writer).boxed(),
         LogFormat::Json => {
             lines.with_writer(writer).json().flatten_event(true).with_current_span(false).boxed()
         }

@@ -2,6 +2,9 @@
 //!
 //! Source: W3C Trace Context, level 2, "traceparent header" and "Mutating the traceparent field".
 
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use http::{HeaderMap, HeaderValue};
 
 use crate::forward::TRACE_HEADER;
@@ -19,20 +22,30 @@ pub(super) struct Trace {
     flags: u8,
 }
 
+/// Makes ids: random numbers that nobody has to guess, but that never come again. So one hash that is keyed at random is
+/// enough, where the system's own random numbers would take a call each.
+#[derive(Default)]
+pub(super) struct Ids {
+    keyed: RandomState,
+    count: AtomicU64,
+}
+
+impl Ids {
+    fn next(&self) -> u64 {
+        self.keyed.hash_one(self.count.fetch_add(1, Ordering::Relaxed)).max(1)
+    }
+}
+
 impl Trace {
     /// Continues the trace that a request's headers name, if they name one; else begins one.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        let mut random = [0; 24];
-        // Without random numbers its ids are not its own, and all else is well.
-        _ = getrandom::fill(&mut random);
-        let id = u128::from_ne_bytes(random.first_chunk().copied().unwrap_or_default()).max(1);
-        let span = u64::from_ne_bytes(random.last_chunk().copied().unwrap_or_default()).max(1);
+    pub(super) fn of(headers: &HeaderMap, ids: &Ids) -> Self {
+        let span = ids.next();
         let mut values = headers.get_all(TRACE_HEADER).iter();
         let named = match (values.next(), values.next()) {
             (Some(value), None) => value.to_str().ok().and_then(parse),
             _ => None,
         };
-        let (id, flags) = named.unwrap_or((id, 0));
+        let (id, flags) = named.unwrap_or_else(|| (u128::from(ids.next()) << 64 | u128::from(ids.next()), 0));
         Self { id, span, flags: flags & KNOWN_FLAGS }
     }
 
@@ -84,7 +97,7 @@ mod tests {
         for value in values {
             headers.append(TRACE_HEADER, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        Trace::of(&headers)
+        Trace::of(&headers, &Ids::default())
     }
 
     #[rstest]

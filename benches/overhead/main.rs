@@ -12,6 +12,8 @@ mod load;
 #[path = "../support/process.rs"]
 mod process;
 mod report;
+#[path = "../support/table.rs"]
+mod table;
 #[path = "../support/wire.rs"]
 mod wire;
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::table::{machine, mebibytes, spread};
+
 /// CPU time per request.
 #[derive(Clone, Copy)]
 pub(crate) struct Cost {
@@ -46,13 +48,7 @@ impl fmt::Display for Round {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        writeln!(
-            f,
-            "{}, {cores} cores; Nginx {}, a worker per core, access log on;",
-            processor(),
-            self.nginx_version
-        )?;
+        writeln!(f, "{}; Nginx {}, a worker per core, access log on;", machine(), self.nginx_version)?;
         writeln!(f, "commands of {} bytes; medians of {} rounds.\n", self.body_bytes, self.rounds.len())?;
         writeln!(f, "| CPU time per request | daemon | Nginx | daemon / Nginx | of all rounds |")?;
         writeln!(f, "|---|--:|--:|--:|--:|")?;
@@ -83,28 +79,4 @@ impl Report {
         let [least, ratio, most] = spread(costs().map(Cost::ratio));
         writeln!(f, "| {name} | {daemon:.1} µs | {nginx:.1} µs | {ratio:.2} | {least:.2}–{most:.2} |")
     }
-}
-
-/// The least, the median, and the most.
-fn spread(values: impl Iterator<Item = f64>) -> [f64; 3] {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let median = match values.len() {
-        0 => return [f64::NAN; 3],
-        even if even % 2 == 0 => f64::midpoint(values[middle - 1], values[middle]),
-        _ => values[middle],
-    };
-    [values[0], median, values[values.len() - 1]]
-}
-
-#[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-}
-
-fn processor() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    name.map_or("unknown processor", |(_, name)| name).to_owned()
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use shardless::clock::{Clock, SystemClock};
+use shardless::discord::interaction::Interaction;
 use shardless::discord::signature::PublicKey;
 use shardless::rehearsal::payload::CommandOption;
 use shardless::rehearsal::{Author, Payload, Signer};
@@ -18,6 +20,10 @@ use crate::process::Server;
 use crate::wire::{Message, Wire};
 
 const PONG: &str = r#"{"type":1}"#;
+/// Where everything goes but for a bot that takes it elsewhere.
+const PATH: &str = "/interactions";
+/// What the user gives with each command.
+const OPTION: &str = "never gonna give you up";
 
 /// Far longer than any load takes; one that hangs ends.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,15 +40,40 @@ pub(crate) struct Discord {
     stranger: Signer,
 }
 
-/// Requests as bytes, and what each is to be answered with.
+/// Requests, and the status that each is to be answered with.
 pub(crate) struct Batch {
-    requests: Vec<Vec<u8>>,
+    requests: Vec<Request>,
     status: &'static [u8],
-    body: Option<&'static str>,
+}
+
+struct Request {
+    bytes: Vec<u8>,
+    answer: Answer,
+}
+
+/// The body of an answer.
+#[derive(Clone)]
+enum Answer {
+    Any,
+    Is(&'static str),
+    /// JSON of a message with that text.
+    Message(String),
+}
+
+/// Who answers a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answerer {
+    /// [`crate::handler`], through a server that forwards.
+    Handler,
+    /// A bot that tells the command's id and option.
+    Bot,
 }
 
 /// Connections that are open.
-pub(crate) struct Clients(Vec<Wire>);
+pub(crate) struct Clients {
+    address: SocketAddr,
+    wires: Vec<Wire>,
+}
 
 impl Discord {
     pub(crate) fn new() -> Result<Self> {
@@ -55,26 +86,46 @@ impl Discord {
     }
 
     pub(crate) fn commands(&mut self, count: usize) -> Result<Batch> {
-        let payloads = self.command_payloads(count)?;
-        let requests = payloads.iter().map(|payload| request(&self.signer, payload)).collect();
-        Ok(Batch { requests, status: b"200", body: Some(CALLBACK) })
+        let payloads = self.command_payloads("music play", count)?;
+        Ok(batch(&self.signer, &payloads, b"200", &Answer::Is(CALLBACK)))
+    }
+
+    /// Commands without a subcommand, which the simplest bots can read, to that path.
+    pub(crate) fn plain_commands(&mut self, path: &str, answerer: Answerer, count: usize) -> Result<Batch> {
+        let payloads = self.command_payloads("music", count)?;
+        let request = |payload: &Payload| {
+            let answer = match answerer {
+                Answerer::Handler => Answer::Is(CALLBACK),
+                Answerer::Bot => {
+                    Answer::Message(format!("{}: {OPTION}", Interaction::parse(&payload.body)?.id))
+                }
+            };
+            Ok(Request { bytes: bytes(&self.signer, path, payload), answer })
+        };
+        Ok(Batch { requests: payloads.iter().map(request).collect::<Result<_>>()?, status: b"200" })
+    }
+
+    /// A forgery to that path, and the status that refuses it there.
+    pub(crate) fn forgery(&mut self, path: &str, status: &'static [u8]) -> Result<Batch> {
+        let payloads = self.command_payloads("music", 1)?;
+        let request = |payload| Request { bytes: bytes(&self.stranger, path, payload), answer: Answer::Any };
+        Ok(Batch { requests: payloads.iter().map(request).collect(), status })
     }
 
     pub(crate) fn forgeries(&mut self, count: usize) -> Result<Batch> {
-        let payloads = self.command_payloads(count)?;
-        let requests = payloads.iter().map(|payload| request(&self.stranger, payload)).collect();
-        Ok(Batch { requests, status: b"401", body: None })
+        let payloads = self.command_payloads("music play", count)?;
+        Ok(batch(&self.stranger, &payloads, b"401", &Answer::Any))
     }
 
     pub(crate) fn pings(&mut self, count: usize) -> Batch {
-        let requests = (0..count).map(|_| request(&self.signer, &self.author.ping())).collect();
-        Batch { requests, status: b"200", body: Some(PONG) }
+        let payloads: Vec<_> = (0..count).map(|_| self.author.ping()).collect();
+        batch(&self.signer, &payloads, b"200", &Answer::Is(PONG))
     }
 
-    fn command_payloads(&mut self, count: usize) -> Result<Vec<Payload>> {
-        let option = CommandOption::parse("query=never gonna give you up").map_err(anyhow::Error::msg)?;
+    fn command_payloads(&mut self, command: &str, count: usize) -> Result<Vec<Payload>> {
+        let option = CommandOption::parse(&format!("query={OPTION}")).map_err(anyhow::Error::msg)?;
         let options = [option];
-        Ok((0..count).map(|_| self.author.command("music play", &options)).collect())
+        Ok((0..count).map(|_| self.author.command(command, &options)).collect())
     }
 }
 
@@ -85,21 +136,35 @@ impl Batch {
 
     /// Bytes of one request's body.
     pub(crate) fn body_length(&self) -> usize {
-        let body = |request: &Vec<u8>| request.windows(4).position(|window| window == b"\r\n\r\n");
-        self.requests.first().and_then(|request| Some(request.len() - body(request)? - 4)).unwrap_or_default()
+        let Some(Request { bytes, .. }) = self.requests.first() else { return 0 };
+        let head = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+        head.map_or(0, |head| bytes.len() - head - 4)
     }
 
     /// The first requests, as a batch of their own.
     pub(crate) fn split_first(&mut self, count: usize) -> Self {
-        Self { requests: self.requests.drain(..count).collect(), ..*self }
+        Self { requests: self.requests.drain(..count).collect(), status: self.status }
     }
 
-    fn check(&self, answer: &Message<'_>) -> Result<()> {
+    fn check(&self, request: &Request, answer: &Message<'_>) -> Result<()> {
         let status = answer.head.get(9..12).unwrap_or_default();
-        let expected = status == self.status && self.body.is_none_or(|body| body.as_bytes() == answer.body);
+        let expected = status == self.status && request.answer.is(answer.body);
         let text = || String::from_utf8_lossy(&[answer.head, answer.body].concat()).into_owned();
         ensure!(expected, "a wrong answer:\n{}", text());
         Ok(())
+    }
+}
+
+impl Answer {
+    fn is(&self, body: &[u8]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Is(text) => text.as_bytes() == body,
+            Self::Message(text) => {
+                let callback: Value = serde_json::from_slice(body).unwrap_or_default();
+                callback["type"] == 4 && callback["data"]["content"] == text.as_str()
+            }
+        }
     }
 }
 
@@ -107,33 +172,37 @@ impl Clients {
     /// Opens connections to a server that may be starting still.
     pub(crate) async fn connect(address: SocketAddr, count: usize) -> Result<Self> {
         let start = Instant::now();
-        let mut clients = Vec::with_capacity(count);
-        while clients.len() < count {
+        let mut wires = Vec::with_capacity(count);
+        while wires.len() < count {
             match TcpStream::connect(address).await {
-                Ok(stream) => clients.push(Wire::new(stream)?),
+                Ok(stream) => wires.push(Wire::new(stream)?),
                 Err(error) if start.elapsed() > START_PATIENCE => return Err(error).context("no connection"),
                 Err(_) => tokio::task::yield_now().await,
             }
         }
-        Ok(Self(clients))
+        Ok(Self { address, wires })
     }
 
-    /// Sends the whole batch, one request at a time on each connection, and checks each answer.
+    /// Sends the whole batch, one request at a time on each connection, and checks each answer. A connection that the
+    /// server ends after an answer is followed by another.
     pub(crate) async fn play(self, batch: Batch) -> Result<Self> {
-        let (batch, count) = (Arc::new(batch), self.0.len());
+        let (batch, count, address) = (Arc::new(batch), self.wires.len(), self.address);
         let mut playing = JoinSet::new();
-        for (first, mut wire) in self.0.into_iter().enumerate() {
+        for (first, mut wire) in self.wires.into_iter().enumerate() {
             let batch = Arc::clone(&batch);
             playing.spawn(async move {
                 for request in batch.requests.iter().skip(first).step_by(count) {
-                    wire.write(request).await?;
-                    batch.check(&wire.read().await?.context("hung up without an answer")?)?;
+                    if wire.has_ended() {
+                        wire = Wire::new(TcpStream::connect(address).await?)?;
+                    }
+                    wire.write(&request.bytes).await?;
+                    batch.check(request, &wire.read().await?.context("hung up without an answer")?)?;
                 }
                 anyhow::Ok(wire)
             });
         }
         let played = timeout(PATIENCE, playing.join_all()).await.context("the load hangs")?;
-        Ok(Self(played.into_iter().collect::<Result<_>>()?))
+        Ok(Self { address, wires: played.into_iter().collect::<Result<_>>()? })
     }
 }
 
@@ -156,8 +225,13 @@ pub(crate) async fn cost_per_request(
     Ok(spent / count)
 }
 
-fn request(signer: &Signer, payload: &Payload) -> Vec<u8> {
-    let mut request = b"POST /interactions HTTP/1.1\r\nHost: bot.example\r\n".to_vec();
+fn batch(signer: &Signer, payloads: &[Payload], status: &'static [u8], answer: &Answer) -> Batch {
+    let request = |payload| Request { bytes: bytes(signer, PATH, payload), answer: answer.clone() };
+    Batch { requests: payloads.iter().map(request).collect(), status }
+}
+
+fn bytes(signer: &Signer, path: &str, payload: &Payload) -> Vec<u8> {
+    let mut request = format!("POST {path} HTTP/1.1\r\nHost: bot.example\r\n").into_bytes();
     request.extend_from_slice(b"User-Agent: Discord-Interactions/1.0 (+https://discord.com)\r\n");
     request.extend_from_slice(b"Content-Type: application/json\r\n");
     for (name, value) in &signer.sign(SystemClock.unix_time().as_secs(), &payload.body) {

@@ -203,7 +203,7 @@ fn steps(most: f64) -> Vec<f64> {
 }
 
 /// Three digits that count, and a comma after the thousands.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if value >= 999.5 {
         let digits = format!("{value:.0}");
         let parts: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();

@@ -16,8 +16,18 @@ pub(crate) struct Server {
     child: Child,
     /// How to stop it, where killing its first process would leave others behind.
     stop: Option<Command>,
+    clock: Clock,
     /// Its config and its log; goes with it.
     _folder: TempDir,
+}
+
+/// Where a server's CPU time is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// At each of its threads, in nanoseconds.
+    Threads,
+    /// At the process, in ticks of 10 ms. For one whose threads end, and take with them what they have used.
+    Process,
 }
 
 /// `nginx -v` and the like.
@@ -54,7 +64,15 @@ impl Server {
         fs::write(&config, text)?;
         command.arg("serve").arg("--config").arg(config);
         let child = spawn(command, folder.path())?;
-        Ok(Self { address, child, stop: None, _folder: folder })
+        Ok(Self { address, child, stop: None, clock: Clock::Threads, _folder: folder })
+    }
+
+    /// A bot, which reads from its environment where it is to listen and whose signatures it is to believe.
+    pub(crate) fn bot(mut command: Command, key: &PublicKey, clock: Clock) -> Result<Self> {
+        let (folder, address) = (tempfile::tempdir()?, free_address()?);
+        command.env("PORT", address.port().to_string()).env("PUBLIC_KEY", key.to_string());
+        let child = spawn(command, folder.path())?;
+        Ok(Self { address, child, stop: None, clock, _folder: folder })
     }
 
     /// Asks it to stop, and waits until it has.
@@ -65,8 +83,15 @@ impl Server {
         Ok(())
     }
 
-    /// Nanoseconds that the process and its children were on a processor. Clock ticks would be too coarse.
+    /// How long the process and its children were on a processor.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        match self.clock {
+            Clock::Threads => self.time_of_threads(),
+            Clock::Process => self.time_of_process(),
+        }
+    }
+
+    fn time_of_threads(&self) -> Result<Duration> {
         let mut nanoseconds = 0;
         for process in self.processes()? {
             for thread in fs::read_dir(format!("/proc/{process}/task"))? {
@@ -75,6 +100,18 @@ impl Server {
             }
         }
         Ok(Duration::from_nanos(nanoseconds))
+    }
+
+    fn time_of_process(&self) -> Result<Duration> {
+        /// `USER_HZ` is 100 on all that this runs on.
+        const TICK: Duration = Duration::from_millis(10);
+        /// Of the fields behind the program's name.
+        const USER_AND_SYSTEM: std::ops::Range<usize> = 11..13;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let (_, fields) = stat.rsplit_once(") ").context("no such stat")?;
+        let fields = fields.split(' ').enumerate().filter(|(index, _)| USER_AND_SYSTEM.contains(index));
+        let ticks = fields.map(|(_, ticks)| ticks.parse::<u32>()).sum::<Result<u32, _>>()?;
+        Ok(TICK * ticks)
     }
 
     /// Bytes of memory of the first process.
@@ -130,7 +167,7 @@ impl Nginx {
         let child = spawn(command(), folder.path())?;
         let mut stop = command();
         stop.args(["-s", "stop"]).stderr(Stdio::null());
-        Ok(Server { address, child, stop: Some(stop), _folder: folder })
+        Ok(Server { address, child, stop: Some(stop), clock: Clock::Threads, _folder: folder })
     }
 }
 

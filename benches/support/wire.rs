@@ -13,6 +13,8 @@ const BUFFER: usize = 16 * 1024;
 pub(crate) struct Wire {
     stream: TcpStream,
     buffer: Vec<u8>,
+    /// Whether the other end closes after the answer that it gave last.
+    has_ended: bool,
 }
 
 /// A request or an answer.
@@ -25,7 +27,11 @@ pub(crate) struct Message<'a> {
 impl Wire {
     pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: vec![0; BUFFER] })
+        Ok(Self { stream, buffer: vec![0; BUFFER], has_ended: false })
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     pub(crate) async fn write(&mut self, message: &[u8]) -> io::Result<()> {
@@ -51,6 +57,7 @@ impl Wire {
                 bail!("bytes behind the end of a message");
             }
             if filled == whole {
+                self.has_ended = ends_connection(&self.buffer[..head]);
                 return Ok(Some(Message { head: &self.buffer[..head], body: &self.buffer[head..whole] }));
             }
         }
@@ -63,8 +70,15 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
 
 fn content_length(head: &[u8]) -> Result<usize> {
     const NAME: &[u8] = b"\r\ncontent-length:";
-    let is_name = |window: &[u8]| window.eq_ignore_ascii_case(NAME);
-    let start = head.windows(NAME.len()).position(is_name).context("no Content-Length")? + NAME.len();
+    let start = find(head, NAME).context("no Content-Length")? + NAME.len();
     let value = head[start..].split(|byte| *byte == b'\r').next().unwrap_or_default();
     std::str::from_utf8(value)?.trim().parse().context("Content-Length is no number")
+}
+
+fn ends_connection(head: &[u8]) -> bool {
+    head.starts_with(b"HTTP/1.0 ") || find(head, b"\r\nconnection: close\r\n").is_some()
+}
+
+fn find(head: &[u8], text: &[u8]) -> Option<usize> {
+    head.windows(text.len()).position(|window| window.eq_ignore_ascii_case(text))
 }

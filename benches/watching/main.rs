@@ -6,6 +6,8 @@
 #![allow(clippy::print_stdout, clippy::indexing_slicing, reason = "a tool of a person at a terminal")]
 #![allow(dead_code, reason = "what benchmarks share is more than one of them uses")]
 
+#[path = "../support/callgrind.rs"]
+mod callgrind;
 #[path = "../support/handler.rs"]
 mod handler;
 #[path = "../support/load.rs"]
@@ -19,11 +21,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use callgrind::Count;
 use handler::Handler;
 use load::{Clients, Discord, cost_per_request};
 use process::{Server, free_address};
@@ -134,7 +137,7 @@ async fn measure_time(plan: &Plan, program: &Path, discord: &mut Discord, handle
     Ok(())
 }
 
-/// Instructions by callgrind: no noise, and no idea of what they cost.
+/// Instructions of both for a command.
 async fn count_instructions(
     plan: &Plan,
     program: &Path,
@@ -145,7 +148,7 @@ async fn count_instructions(
     for (kind, count) in [Kind::On, Kind::Off].into_iter().zip(&mut counts) {
         let few = instructions(program, kind, discord, handler, plan.counted / 10).await?;
         let many = instructions(program, kind, discord, handler, plan.counted).await?;
-        *count = (many - few) / (plan.counted - plan.counted / 10) as f64;
+        *count = callgrind::of_one([few, many], [plan.counted / 10, plan.counted]);
     }
     println!(
         "instructions per command (callgrind): all on {:.0}, all off {:.0}, ratio {:.3}",
@@ -164,19 +167,14 @@ async fn instructions(
     handler: &Handler,
     requests: usize,
 ) -> Result<f64> {
-    let out = tempfile::NamedTempFile::new()?;
-    let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "-q"]);
-    command.arg(format!("--callgrind-out-file={}", out.path().display())).arg(program);
+    let count = Count::new()?;
+    let command = count.command(program);
     let mut daemon = Daemon::start(command, kind, discord, handler)?;
     let batch = discord.commands(requests)?;
     Clients::connect(daemon.server.address, 1).await?.play(batch).await?;
     handler.take_calls();
     daemon.server.end()?;
-    let profile = std::fs::read_to_string(out.path())?;
-    let totals =
-        profile.lines().find_map(|line| line.strip_prefix("totals: ").or(line.strip_prefix("summary: ")));
-    Ok(totals.context("callgrind has counted nothing")?.trim().parse()?)
+    count.total()
 }
 
 /// What pages cost that stand open, while a little is going on.

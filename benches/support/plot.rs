@@ -63,8 +63,10 @@ struct Scale {
 pub(crate) fn bars(name: &str, plot: &Bars<'_>) -> Result<PathBuf> {
     const THICKNESS: i32 = 16;
     const GAP: i32 = 14;
-    const NAMES: i32 = 240;
     const VALUES: i32 = 100;
+    let longest = plot.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    // As wide as most characters are half as high as the text.
+    let left = MARGIN + i32::try_from(longest)? * TEXT_SIZE / 2;
     let greatest = plot.rows.iter().flat_map(|(_, values)| values).copied().fold(0.0, f64::max);
     ensure!(greatest > 0.0, "nothing to plot");
     let kinds = i32::try_from(plot.kinds.len())?;
@@ -81,20 +83,20 @@ pub(crate) fn bars(name: &str, plot: &Bars<'_>) -> Result<PathBuf> {
     text(plot.title, (MARGIN, MARGIN + TITLE_SIZE / 2), HPos::Left, TITLE_SIZE)?;
     if kinds > 1 {
         let middle = head - GAP - TEXT_SIZE / 2;
-        for ((kind, color), left) in plot.kinds.iter().zip(COLORS).zip((NAMES..).step_by(160)) {
+        for ((kind, color), left) in plot.kinds.iter().zip(COLORS).zip((left..).step_by(160)) {
             let corners = [(left, middle - TEXT_SIZE / 2), (left + TEXT_SIZE, middle + TEXT_SIZE / 2)];
             area.draw(&Rectangle::new(corners, color.filled()))?;
             text(kind, (left + TEXT_SIZE + 6, middle), HPos::Left, TEXT_SIZE)?;
         }
     }
     for ((name, values), top) in plot.rows.iter().zip((head..).step_by((kinds * THICKNESS + GAP) as usize)) {
-        text(name, (NAMES - 8, top + kinds * THICKNESS / 2), HPos::Right, TEXT_SIZE)?;
+        text(name, (left - 8, top + kinds * THICKNESS / 2), HPos::Right, TEXT_SIZE)?;
         for ((value, color), top) in values.iter().zip(COLORS).zip((top..).step_by(THICKNESS as usize)) {
-            let end = NAMES + (f64::from(WIDTH - NAMES - VALUES) * value / greatest).round() as i32;
-            let corners = [(NAMES, top + 1), (end, top + THICKNESS - 1)];
+            let end = left + (f64::from(WIDTH - left - VALUES) * value / greatest).round() as i32;
+            let corners = [(left, top + 1), (end, top + THICKNESS - 1)];
             area.draw(&Rectangle::new(corners, color.filled()))?;
             let value = format!("{} {}", number(*value), plot.unit);
-            text(&value, (end + 6, top + THICKNESS / 2), HPos::Left, TEXT_SIZE)?;
+            text(value.trim_end(), (end + 6, top + THICKNESS / 2), HPos::Left, TEXT_SIZE)?;
         }
     }
     area.present()?;

@@ -75,10 +75,25 @@ pub(crate) struct Clients {
     wires: Vec<Wire>,
 }
 
+/// What a request took, on average of a load.
+#[derive(Clone, Copy)]
+pub(crate) struct Spent {
+    /// CPU time of the server.
+    pub(crate) cpu: Duration,
+    /// Time on the clock, of the whole load by its number of requests: one by this is the throughput.
+    pub(crate) clock: Duration,
+}
+
 impl Discord {
     pub(crate) fn new() -> Result<Self> {
         let author = Author::new(SystemClock.unix_time(), 0);
         Ok(Self { author, signer: Signer::generate()?, stranger: Signer::generate()? })
+    }
+
+    /// Another one of the same application. Each with a `part` of its own write no id twice, if none writes 16 million.
+    pub(crate) fn beside(&self, part: u64) -> Self {
+        let author = Author::new(SystemClock.unix_time(), part << 24);
+        Self { author, signer: self.signer.clone(), stranger: self.stranger.clone() }
     }
 
     pub(crate) fn public_key(&self) -> &PublicKey {
@@ -88,6 +103,12 @@ impl Discord {
     pub(crate) fn commands(&mut self, count: usize) -> Result<Batch> {
         let payloads = self.command_payloads("music play", count)?;
         Ok(batch(&self.signer, &payloads, b"200", &Answer::Is(CALLBACK)))
+    }
+
+    /// One command to that path, as bytes; with this text as its option.
+    pub(crate) fn command(&mut self, path: &str, command: &str, text: &str) -> Result<Vec<u8>> {
+        let option = CommandOption::parse(&format!("query:string={text}")).map_err(anyhow::Error::msg)?;
+        Ok(bytes(&self.signer, path, &self.author.command(command, &[option])))
     }
 
     /// Commands without a subcommand, which the simplest bots can read, to that path.
@@ -130,6 +151,23 @@ impl Discord {
 }
 
 impl Batch {
+    /// Commands that were made one by one, for [`crate::handler`].
+    pub(crate) fn of_commands(requests: Vec<Vec<u8>>) -> Self {
+        let request = |bytes| Request { bytes, answer: Answer::Is(CALLBACK) };
+        Self { requests: requests.into_iter().map(request).collect(), status: b"200" }
+    }
+
+    /// Commands that came before: the replay guard is to refuse them.
+    pub(crate) fn of_replays(requests: Vec<Vec<u8>>) -> Self {
+        let request = |bytes| Request { bytes, answer: Answer::Any };
+        Self { requests: requests.into_iter().map(request).collect(), status: b"409" }
+    }
+
+    /// The bytes of each request.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = &[u8]> {
+        self.requests.iter().map(|request| &*request.bytes)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.requests.len()
     }
@@ -144,6 +182,11 @@ impl Batch {
     /// The first requests, as a batch of their own.
     pub(crate) fn split_first(&mut self, count: usize) -> Self {
         Self { requests: self.requests.drain(..count).collect(), status: self.status }
+    }
+
+    /// Checks the answer to a request of this batch whose like are all that it has.
+    pub(crate) fn check_any(&self, answer: &Message<'_>) -> Result<()> {
+        self.check(self.requests.first().context("no request")?, answer)
     }
 
     fn check(&self, request: &Request, answer: &Message<'_>) -> Result<()> {
@@ -171,16 +214,28 @@ impl Answer {
 impl Clients {
     /// Opens connections to a server that may be starting still.
     pub(crate) async fn connect(address: SocketAddr, count: usize) -> Result<Self> {
+        let streams = Self::streams(address, count).await?;
+        Ok(Self { address, wires: streams.into_iter().map(Wire::new).collect::<Result<_, _>>()? })
+    }
+
+    /// The same, for one who reads and writes by other means.
+    pub(crate) async fn streams(address: SocketAddr, count: usize) -> Result<Vec<TcpStream>> {
         let start = Instant::now();
-        let mut wires = Vec::with_capacity(count);
-        while wires.len() < count {
+        let mut streams = Vec::with_capacity(count);
+        while streams.len() < count {
             match TcpStream::connect(address).await {
-                Ok(stream) => wires.push(Wire::new(stream)?),
+                Ok(stream) => streams.push(stream),
                 Err(error) if start.elapsed() > START_PATIENCE => return Err(error).context("no connection"),
                 Err(_) => tokio::task::yield_now().await,
             }
         }
-        Ok(Self { address, wires })
+        Ok(streams)
+    }
+
+    /// All connections of both, to the same server.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.wires.extend(other.wires);
+        self
     }
 
     /// Sends the whole batch, one request at a time on each connection, and checks each answer. A connection that the
@@ -206,23 +261,29 @@ impl Clients {
     }
 }
 
-/// CPU time of the server alone. The first request of each connection goes before the clock starts, so that its own
-/// connections to the handler are open.
-pub(crate) async fn cost_per_request(
+/// CPU time of the server alone.
+pub(crate) async fn cost_per_request(server: &Server, batch: Batch, connections: usize) -> Result<Duration> {
+    Ok(spent_per_request(server, batch, connections).await?.cpu)
+}
+
+/// CPU time of the server alone, and time on the clock. The first request of each connection goes before the clock
+/// starts, so that the server's own connections to the handler are open.
+pub(crate) async fn spent_per_request(
     server: &Server,
     mut batch: Batch,
     connections: usize,
-) -> Result<Duration> {
+) -> Result<Spent> {
     let first = batch.split_first(connections);
     let clients = Clients::connect(server.address, connections).await?.play(first).await?;
     let count = u32::try_from(batch.len())?;
     tokio::time::sleep(SETTLE).await;
-    let before = server.cpu_time()?;
+    let (before, start) = (server.cpu_time()?, Instant::now());
     let clients = clients.play(batch).await?;
+    let clock = start.elapsed() / count;
     tokio::time::sleep(SETTLE).await;
-    let spent = server.cpu_time()? - before;
+    let cpu = (server.cpu_time()? - before) / count;
     drop(clients);
-    Ok(spent / count)
+    Ok(Spent { cpu, clock })
 }
 
 fn batch(signer: &Signer, payloads: &[Payload], status: &'static [u8], answer: &Answer) -> Batch {

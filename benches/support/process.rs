@@ -36,6 +36,25 @@ pub(crate) struct Nginx {
     pub(crate) version: String,
 }
 
+/// How Nginx is started.
+#[derive(Clone, Copy)]
+pub(crate) struct NginxSetup<'a> {
+    /// Cores that it is confined to, as `taskset` takes them.
+    pub(crate) cores: Option<&'a str>,
+    /// `worker_processes`.
+    pub(crate) workers: &'a str,
+    /// Lines of the block `events`.
+    pub(crate) events: &'a str,
+    /// Lines of the block `http`.
+    pub(crate) http: &'a str,
+}
+
+impl Default for NginxSetup<'_> {
+    fn default() -> Self {
+        Self { cores: None, workers: "auto", events: "", http: "" }
+    }
+}
+
 impl Server {
     /// The daemon with its default config but for `settings`: replay guard, metrics, and a log line per interaction.
     pub(crate) fn daemon(
@@ -121,6 +140,26 @@ impl Server {
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
+    /// Bytes of memory of all its processes, what they share counted once.
+    pub(crate) fn proportional_bytes(&self) -> Result<u64> {
+        let mut kilobytes = 0;
+        for process in self.processes()? {
+            let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
+            let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss")?;
+            kilobytes += line.trim().trim_end_matches(" kB").parse::<u64>()?;
+        }
+        Ok(kilobytes * 1024)
+    }
+
+    /// Threads of the first process that have this name.
+    pub(crate) fn threads(&self, name: &str) -> Result<usize> {
+        let mut count = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            count += usize::from(fs::read_to_string(thread?.path().join("comm"))?.trim() == name);
+        }
+        Ok(count)
+    }
+
     /// The process that was started, and its children.
     fn processes(&self) -> Result<Vec<u32>> {
         let parent = self.child.id();
@@ -156,11 +195,16 @@ impl Nginx {
     /// A plain `proxy_pass` with kept connections on both sides, a worker per core, and the access log that Nginx
     /// writes unless told otherwise, since the daemon logs each interaction too.
     pub(crate) fn start(&self, handler: SocketAddr) -> Result<Server> {
+        self.start_as(handler, &NginxSetup::default())
+    }
+
+    /// The same, set up in another way.
+    pub(crate) fn start_as(&self, handler: SocketAddr, setup: &NginxSetup<'_>) -> Result<Server> {
         let (folder, address) = (tempfile::tempdir()?, free_address()?);
         let config = folder.path().join("nginx.conf");
-        fs::write(&config, nginx_config(address, handler))?;
+        fs::write(&config, nginx_config(address, handler, setup))?;
         let command = || {
-            let mut command = Command::new(&self.program);
+            let mut command = confined(&self.program, setup.cores);
             command.arg("-p").arg(folder.path()).arg("-c").arg(&config).args(["-e", "error.log"]);
             command
         };
@@ -172,15 +216,17 @@ impl Nginx {
 }
 
 /// `keepalive_requests` is raised, so that no connection is opened anew while the clock runs.
-fn nginx_config(address: SocketAddr, handler: SocketAddr) -> String {
+fn nginx_config(address: SocketAddr, handler: SocketAddr, setup: &NginxSetup<'_>) -> String {
+    let NginxSetup { workers, events, http, .. } = setup;
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary = temporary.map(|name| format!("{name}_temp_path {name};\n")).concat();
     format!(
         "daemon off;
-        worker_processes auto;
+        worker_processes {workers};
         pid nginx.pid;
-        events {{}}
+        events {{ {events} }}
         http {{
+            {http}
             access_log access.log;
             {temporary}
             keepalive_requests 1000000;
@@ -199,6 +245,14 @@ fn nginx_config(address: SocketAddr, handler: SocketAddr) -> String {
             }}
         }}"
     )
+}
+
+/// A command that runs a program on these cores alone, or on all.
+pub(crate) fn confined(program: &Path, cores: Option<&str>) -> Command {
+    let Some(cores) = cores else { return Command::new(program) };
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", cores]).arg(program);
+    command
 }
 
 fn spawn(mut command: Command, folder: &Path) -> Result<Child> {

@@ -8,7 +8,10 @@ use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// At first; a longer message makes it grow.
 const BUFFER: usize = 16 * 1024;
+/// More than the daemon takes by default.
+const LONGEST: usize = 2 * 1024 * 1024;
 
 pub(crate) struct Wire {
     stream: TcpStream,
@@ -44,7 +47,7 @@ impl Wire {
         let mut filled = 0;
         loop {
             let Some(room) = self.buffer.get_mut(filled..).filter(|room| !room.is_empty()) else {
-                bail!("a message of more than {BUFFER} bytes")
+                bail!("headers of more than {BUFFER} bytes")
             };
             match self.stream.read(room).await? {
                 0 if filled == 0 => return Ok(None),
@@ -55,6 +58,12 @@ impl Wire {
             let whole = head + content_length(&self.buffer[..head])?;
             if filled > whole {
                 bail!("bytes behind the end of a message");
+            }
+            if whole > LONGEST {
+                bail!("a message of {whole} bytes");
+            }
+            if whole > self.buffer.len() {
+                self.buffer.resize(whole, 0);
             }
             if filled == whole {
                 self.has_ended = ends_connection(&self.buffer[..head]);

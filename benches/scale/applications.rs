@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use tokio::time::sleep;
 
 use crate::Bench;
 use crate::load::{Batch, Clients, Discord};
@@ -16,6 +17,8 @@ use crate::units::{count, judge, megabytes, millis};
 const CONNECTIONS: usize = 32;
 /// Milliseconds from start to the first PONG, with one application.
 const START_BAR: f64 = 15.0;
+/// For a daemon to be done with its start.
+const SETTLE: Duration = Duration::from_millis(300);
 const APPLICATIONS: [usize; 4] = [1, 10, 100, 1_000];
 const ROUTES: [usize; 3] = [10, 1_000, 10_000];
 
@@ -130,6 +133,7 @@ impl Site {
             server = Some(started);
         }
         let server = server.context("nothing was started")?;
+        sleep(SETTLE).await;
         let megabytes = megabytes(server.resident_bytes()?);
         Ok((Start { millis: spread(times.into_iter()), megabytes }, server))
     }

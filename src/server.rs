@@ -18,7 +18,7 @@ use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::config::Listen;
 use crate::gateway::Gateway;
-use crate::listener::{self, Accepted, BindError, Listener};
+use crate::listener::{self, BindError, Listener};
 use crate::logging::Flood;
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
@@ -33,11 +33,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The listeners and the connections that come from them. Independent of what the gateway's snapshot says.
 pub struct Server {
     listeners: Vec<Listener>,
-    connections: Connections,
+    connections: Arc<Connections>,
 }
 
 /// What every connection is served with.
-#[derive(Clone)]
 struct Connections {
     shared: Shared,
     tls: Arc<LiveTls>,
@@ -84,7 +83,7 @@ impl Server {
         let listeners = listener::bind(listen, "", sockets)?;
         listener::warn_of_own(&listeners);
         let connections = Connections { shared, tls: Arc::default(), pulse: Pulse::default() };
-        Ok(Self { listeners, connections })
+        Ok(Self { listeners, connections: Arc::new(connections) })
     }
 
     /// TLS on the port: none until it is set.
@@ -134,7 +133,12 @@ impl Server {
 }
 
 impl Connections {
-    async fn accept(&self, listeners: &[Listener], workers: &Workers, mut stop: watch::Receiver<bool>) {
+    async fn accept(
+        self: &Arc<Self>,
+        listeners: &[Listener],
+        workers: &Workers,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let bounds = self.shared.gateway.snapshot().bounds().clone();
         let (mut failing, mut turn) = (false, 0_usize);
         loop {
@@ -154,8 +158,12 @@ impl Connections {
                     if std::mem::take(&mut failing) {
                         info!("connections are accepted again");
                     }
-                    let open = Open::new(room, Arc::clone(&self.shared.metrics));
-                    self.hand_over(accepted, open, workers, stop.clone());
+                    // It fails only where the connection has, too.
+                    let Ok(detached) = accepted.detach() else { continue };
+                    let place = workers.place();
+                    let runtime = place.runtime.clone();
+                    let open = Open::new(room, place, Arc::clone(&self.shared.metrics));
+                    runtime.spawn(Arc::clone(self).serve(detached, open, stop.clone()));
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -176,23 +184,6 @@ impl Connections {
                 }
             }
         }
-    }
-}
-
-impl Connections {
-    fn hand_over(&self, accepted: Accepted, open: Open, workers: &Workers, stop: watch::Receiver<bool>) {
-        let connections = self.clone();
-        let Some(place) = workers.place() else {
-            tokio::spawn(connections.serve(accepted, open, stop));
-            return;
-        };
-        // It fails only where the connection has, too.
-        let Ok(detached) = accepted.detach() else { return };
-        place.run(async move {
-            if let Ok(accepted) = detached.attach() {
-                connections.serve(accepted, open, stop).await;
-            }
-        });
     }
 }
 

@@ -22,9 +22,10 @@ struct Worker {
     _end: oneshot::Sender<()>,
 }
 
-/// A place at a worker, for one task.
+/// A place at a worker, for one task: it counts until it is dropped.
 pub struct Place {
-    runtime: Handle,
+    /// The runtime to run it in.
+    pub runtime: Handle,
     tasks: Arc<AtomicUsize>,
 }
 
@@ -57,11 +58,15 @@ impl Workers {
         self.0.iter().map(|worker| &worker.runtime)
     }
 
-    /// A place at the one with the fewest tasks, if there are any.
-    pub fn place(&self) -> Option<Place> {
-        let worker = self.0.iter().min_by_key(|worker| worker.tasks.load(Ordering::Relaxed))?;
-        worker.tasks.fetch_add(1, Ordering::Relaxed);
-        Some(Place { runtime: worker.runtime.clone(), tasks: Arc::clone(&worker.tasks) })
+    /// A place at the one with the fewest tasks; in this runtime where there is none.
+    pub fn place(&self) -> Place {
+        let worker = self.0.iter().min_by_key(|worker| worker.tasks.load(Ordering::Relaxed));
+        let (runtime, tasks) = worker.map_or_else(
+            || (Handle::current(), Arc::default()),
+            |worker| (worker.runtime.clone(), Arc::clone(&worker.tasks)),
+        );
+        tasks.fetch_add(1, Ordering::Relaxed);
+        Place { runtime, tasks }
     }
 }
 
@@ -75,16 +80,6 @@ impl Worker {
             runtime.shutdown_background();
         })?;
         Ok(Self { runtime: handle, tasks: Arc::default(), _end: end })
-    }
-}
-
-impl Place {
-    /// Runs a task there.
-    pub fn run(self, task: impl Future<Output = ()> + Send + 'static) {
-        self.runtime.clone().spawn(async move {
-            task.await;
-            drop(self);
-        });
     }
 }
 
@@ -110,8 +105,9 @@ mod tests {
         let workers = Workers::start(2).unwrap();
         let (told, mut tells) = mpsc::channel(8);
         let run = |ended: oneshot::Receiver<()>| {
-            let told = told.clone();
-            workers.place().unwrap().run(async move {
+            let (told, place) = (told.clone(), workers.place());
+            place.runtime.clone().spawn(async move {
+                let _place = place;
                 told.send(thread::current().id()).await.unwrap();
                 _ = ended.await;
                 told.send(thread::current().id()).await.unwrap();
@@ -138,9 +134,13 @@ mod tests {
     #[tokio::test]
     async fn a_panic_gives_its_place_back_and_ends_no_worker() {
         let workers = Workers::start(1).unwrap();
-        workers.place().unwrap().run(async { panic!("on purpose") });
+        let place = workers.place();
+        place.runtime.clone().spawn(async move {
+            let _place = place;
+            panic!("on purpose");
+        });
         let (told, tells) = oneshot::channel();
-        workers.place().unwrap().run(async move { _ = told.send(()) });
+        workers.place().runtime.spawn(async move { _ = told.send(()) });
         timeout(PATIENCE, tells).await.unwrap().unwrap();
         while workers.0[0].tasks.load(Ordering::Relaxed) > 0 {
             tokio::task::yield_now().await;
@@ -151,9 +151,9 @@ mod tests {
     async fn what_they_do_ends_with_them() {
         let workers = Workers::start(1).unwrap();
         let (told, tells) = oneshot::channel::<()>();
-        workers.place().unwrap().run(async move {
+        workers.place().runtime.spawn(async move {
             let _told = told;
-            std::future::pending().await
+            std::future::pending::<()>().await
         });
         drop(workers);
         assert!(timeout(PATIENCE, tells).await.unwrap().is_err());

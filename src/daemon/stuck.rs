@@ -109,7 +109,11 @@ mod tests {
         let mut threads = Watch::over(workers.runtimes());
         let hang = || {
             let (end, ended) = mpsc::sync_channel::<()>(0);
-            workers.place().unwrap().run(async move { _ = ended.recv() });
+            let place = workers.place();
+            place.runtime.clone().spawn(async move {
+                let _place = place;
+                _ = ended.recv();
+            });
             end
         };
         looks_until(&mut threads, 0);
@@ -138,7 +142,7 @@ mod tests {
             assert_eq!(threads.stuck(), 0, "at rest");
         }
         for _ in 0..4 {
-            workers.place().unwrap().run(async {
+            workers.place().runtime.spawn(async {
                 loop {
                     tokio::task::yield_now().await;
                 }

@@ -6,7 +6,7 @@
 //! everything up to the newest timestamp that was ever forgotten is taken for a replay. So is it where ids were forgotten
 //! for want of room. Applications share the room, but nothing else: one that fills it forgets its own.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -73,20 +73,20 @@ struct Memory {
 #[derive(Default)]
 struct Seen {
     calls: HashMap<u64, Known>,
+    /// Those of them that were turned away before they were forwarded.
+    shed: HashSet<u64>,
     /// The same ids by their timestamp, since that is what they expire by.
     seconds: BTreeMap<u64, Second>,
     /// The newest timestamp of which an id was forgotten.
     forgotten_up_to: Option<u64>,
 }
 
-/// What is known of an interaction.
+/// What is known of an interaction, in eight bytes: there may be many.
 enum Known {
     /// It is under way, or its answer is kept.
     Call(Arc<Call>),
-    /// It was forwarded, and its answer is not kept any more.
+    /// It was forwarded, and its answer is not kept any more; or it was shed.
     Spent,
-    /// It was turned away before it was forwarded.
-    Shed,
 }
 
 struct Second {
@@ -115,17 +115,18 @@ impl ReplayGuard {
         unix_time: Duration,
         now: Instant,
     ) -> Admission {
-        let mut memory = self.lock();
-        memory.tidy(now);
+        let memory = &mut *self.lock();
+        memory.tidy_answers(now);
         let seen = memory.applications.entry(key.application).or_default();
+        memory.ids -= seen.tidy(now);
         match seen.calls.get_mut(&key.id) {
             Some(Known::Call(call)) => return Admission::Again(Arc::clone(call)),
-            Some(Known::Spent) => return Admission::Spent,
-            Some(shed @ Known::Shed) => {
+            Some(shed) if seen.shed.remove(&key.id) => {
                 let call = Call::new();
                 *shed = Known::Call(Arc::clone(&call));
                 return Admission::First(call);
             }
+            Some(Known::Spent) => return Admission::Spent,
             None if seen.forgotten_up_to >= Some(timestamp) => return Admission::Spent,
             None => {}
         }
@@ -135,6 +136,9 @@ impl ReplayGuard {
         let expires = now + closes.saturating_sub(unix_time);
         seen.insert(key.id, timestamp, expires, Arc::clone(&call));
         memory.ids += 1;
+        if memory.ids > MAX_IDS {
+            memory.tidy(now);
+        }
         if memory.ids > MAX_IDS {
             memory.make_room();
             self.metrics.replay_forgotten.inc();
@@ -153,7 +157,7 @@ impl ReplayGuard {
         }
         memory.answers.push_back(KeptAnswer { until: now + ANSWER_LIFETIME, key, size });
         memory.answer_bytes += size;
-        memory.tidy(now);
+        memory.tidy_answers(now);
         while memory.answer_bytes > MAX_ANSWERS.min(buffered / PART_OF_BUFFERED) {
             let Some(oldest) = memory.answers.pop_front() else { break };
             memory.let_go(&oldest);
@@ -167,7 +171,7 @@ impl ReplayGuard {
 
     /// An admitted interaction was not forwarded after all: it may come again.
     pub(super) fn shed(&self, key: InteractionKey) {
-        self.lock().set(key, Known::Shed);
+        self.lock().shed(key);
     }
 
     /// Lets go of what is over.
@@ -182,10 +186,14 @@ impl ReplayGuard {
 
 impl Memory {
     fn tidy(&mut self, now: Instant) {
+        self.tidy_answers(now);
+        self.ids -= self.applications.values_mut().map(|seen| seen.tidy(now)).sum::<usize>();
+    }
+
+    fn tidy_answers(&mut self, now: Instant) {
         while let Some(answer) = self.answers.pop_front_if(|first| first.until <= now) {
             self.let_go(&answer);
         }
-        self.ids -= self.applications.values_mut().map(|seen| seen.tidy(now)).sum::<usize>();
     }
 
     fn let_go(&mut self, answer: &KeptAnswer) {
@@ -197,6 +205,13 @@ impl Memory {
         let seen = self.applications.get_mut(&key.application);
         if let Some(known) = seen.and_then(|seen| seen.calls.get_mut(&key.id)) {
             *known = to;
+        }
+    }
+
+    fn shed(&mut self, key: InteractionKey) {
+        self.set(key, Known::Spent);
+        if let Some(seen) = self.applications.get_mut(&key.application) {
+            seen.shed.insert(key.id);
         }
     }
 
@@ -222,10 +237,15 @@ impl Seen {
             let (timestamp, second) = second.remove_entry();
             self.forgotten_up_to = self.forgotten_up_to.max(Some(timestamp));
             for id in second.ids {
-                self.calls.remove(&id);
+                self.forget(id);
             }
         }
         before - self.calls.len()
+    }
+
+    fn forget(&mut self, id: u64) -> Option<Known> {
+        self.shed.remove(&id);
+        self.calls.remove(&id)
     }
 
     /// Forgets one id, and closes its second: what is not known of it any more is taken for a replay. How many that were.
@@ -236,7 +256,7 @@ impl Seen {
         if second.get().ids.is_empty() {
             second.remove();
         }
-        oldest.and_then(|id| self.calls.remove(&id)).iter().count()
+        oldest.and_then(|id| self.forget(id)).iter().count()
     }
 }
 

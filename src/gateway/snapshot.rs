@@ -22,7 +22,7 @@ const FALLBACK: &str = "This took too long. Please try again.";
 /// The applications with their handlers, and the limits.
 pub struct Snapshot {
     apps: HashMap<String, Arc<App>>,
-    limits: Limits,
+    limits: Arc<Limits>,
     replay: Replay,
     bounds: Bounds,
 }
@@ -154,7 +154,7 @@ impl Snapshot {
             Ok::<_, BuildError>((app.path.as_str().to_owned(), Arc::new(ready)))
         };
         let apps = config.apps.iter().map(entry).collect::<Result<_, _>>()?;
-        Ok(Self { apps, limits: config.limits, replay: config.replay, bounds })
+        Ok(Self { apps, limits: Arc::new(config.limits), replay: config.replay, bounds })
     }
 
     /// Lets its limits hold from now on.
@@ -211,7 +211,7 @@ impl Snapshot {
     }
 
     /// `[limits]`.
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &Arc<Limits> {
         &self.limits
     }
 

@@ -28,9 +28,10 @@ use super::Connections;
 use crate::budget::Reservation;
 use crate::config::Limits;
 use crate::gateway::{Arrival, Handled};
-use crate::listener::{Accepted, Stream};
+use crate::listener::{Detached, Stream};
 use crate::logging::{self, Ended};
 use crate::metrics::{Metrics, Reason};
+use crate::workers::Place;
 use phases::{Overdue, Phases, Watched, linger};
 
 /// The peer of a unix socket is on this machine.
@@ -53,12 +54,13 @@ const BUFFER: usize = 16 * 1024;
 pub(super) struct Open {
     metrics: Arc<Metrics>,
     _room: Reservation,
+    _place: Place,
 }
 
 impl Open {
-    pub(super) fn new(room: Reservation, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(room: Reservation, place: Place, metrics: Arc<Metrics>) -> Self {
         metrics.connections.inc();
-        Self { metrics, _room: room }
+        Self { metrics, _room: room, _place: place }
     }
 }
 
@@ -70,8 +72,9 @@ impl Drop for Open {
 
 impl Connections {
     /// Serves a connection, whatever it came over, within the limits of when it came.
-    pub(super) async fn serve(self, accepted: Accepted, _open: Open, stop: watch::Receiver<bool>) {
-        let limits = *self.shared.gateway.snapshot().limits();
+    pub(super) async fn serve(self: Arc<Self>, detached: Detached, _open: Open, stop: watch::Receiver<bool>) {
+        let Ok(accepted) = detached.attach() else { return };
+        let limits = Arc::clone(self.shared.gateway.snapshot().limits());
         let phases = Phases::new(Arc::clone(&self.shared.clock), accepted.has_waited);
         match accepted.stream {
             Stream::Unix(stream) => self.serve_http(stream, LOCAL, phases, limits, stop).await,
@@ -94,7 +97,7 @@ impl Connections {
         stream: TcpStream,
         peer: IpAddr,
         phases: Phases,
-        limits: Limits,
+        limits: Arc<Limits>,
         stop: watch::Receiver<bool>,
     ) {
         match handshake(&tls, stream, limits.handshake_timeout).await {
@@ -110,7 +113,7 @@ impl Connections {
         stream: S,
         peer: IpAddr,
         phases: Phases,
-        limits: Limits,
+        limits: Arc<Limits>,
         mut stop: watch::Receiver<bool>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send,

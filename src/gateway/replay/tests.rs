@@ -245,3 +245,21 @@ fn a_full_guard_goes_on_through_answers_duplicates_and_clock_jumps() {
     machine.guard.tidy(machine.now);
     assert_eq!(machine.sizes(), (0, 0, 0));
 }
+
+/// Each id takes as little as can be, and there may be 262,144 of them.
+#[test]
+fn what_is_known_of_an_interaction_takes_eight_bytes() {
+    assert_eq!(size_of::<Known>(), 8);
+}
+
+#[test]
+fn ids_whose_time_is_over_make_room_before_any_is_forgotten() {
+    let mut machine = Machine::new();
+    for id in 0..MAX_IDS as u64 {
+        assert_eq!(machine.admit_to(2, id, SIGNED), "first");
+    }
+    machine.pass(WINDOW.as_secs() + 1);
+    assert_eq!(machine.admit(1, SIGNED + 300), "first");
+    assert_eq!(machine.metrics.replay_forgotten.get(), 0);
+    assert_eq!(machine.sizes().0, 1);
+}

@@ -176,7 +176,7 @@ impl Phases {
 /// To be polled after the connection, in the same task: then it needs no wake-up when the phase changes.
 pub(super) struct Overdue {
     phases: Phases,
-    limits: Limits,
+    limits: Arc<Limits>,
     /// All connections.
     room: Arc<Budget>,
     timer: Pin<Box<Sleep>>,
@@ -185,7 +185,7 @@ pub(super) struct Overdue {
 }
 
 impl Overdue {
-    pub(super) fn new(phases: Phases, limits: Limits, room: Arc<Budget>) -> Self {
+    pub(super) fn new(phases: Phases, limits: Arc<Limits>, room: Arc<Budget>) -> Self {
         Self { phases, limits, room, timer: Box::pin(tokio::time::sleep(Duration::ZERO)), set_to: None }
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::Bench;
-use crate::load::Discord;
+use crate::load::{Clients, Discord};
 use crate::process::{NginxSetup, Server, confined};
 use crate::turns::{Turns, take_turns};
 use crate::units::judge;
@@ -11,8 +11,8 @@ use crate::units::judge;
 const CONNECTIONS: usize = 32;
 /// CPU time per request with two workers, by that with one.
 const BAR: f64 = 1.15;
-/// What the runtime calls its threads that do the work.
-const WORKER: &str = "tokio-rt-worker";
+/// What the daemon calls its threads that serve connections.
+const WORKER: &str = "worker";
 
 pub(crate) async fn measure(bench: &Bench) -> Result<()> {
     println!("\n## Throughput and CPU time per request\n");
@@ -35,13 +35,14 @@ pub(crate) async fn measure(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// One and two workers, on all cores.
+/// One and two workers, on all cores: the daemon starts as many as it has cores, and gets the others afterwards.
 async fn workers(bench: &Bench, discord: &mut Discord) -> Result<Vec<Turns>> {
     let mut servers = Vec::new();
-    for workers in ["1", "2"] {
-        let mut command = confined(&bench.daemon, None);
-        command.env("TOKIO_WORKER_THREADS", workers);
-        servers.push(bench.start_daemon_by(command, discord)?);
+    for cores in ["0", "0,1"] {
+        let server = bench.start_daemon_by(confined(&bench.daemon, Some(cores)), discord)?;
+        Clients::connect(server.address, 1).await?.play(discord.pings(1)).await?;
+        server.set_free()?;
+        servers.push(server);
     }
     for workers in ["1", "2"] {
         let setup = NginxSetup { workers, ..NginxSetup::default() };

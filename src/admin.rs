@@ -1,6 +1,6 @@
 //! The admin listener: what the operator, a supervisor and Prometheus ask.
 //!
-//! It has a thread and a runtime of its own, so that it answers while the daemon's is overloaded or stuck.
+//! It has a thread and a runtime of its own, so that it answers while the daemon's are overloaded or stuck.
 
 mod charts;
 mod connection;

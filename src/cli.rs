@@ -21,6 +21,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, DEFAULT_PATH};
+use crate::workers::Workers;
 
 /// What is wrong stands in a config file; `EX_CONFIG` of sysexits.h, on which a service manager need not try again.
 const EXIT_CONFIG: u8 = 78;
@@ -97,6 +98,10 @@ fn report(error: &ConfigError) -> ExitCode {
 fn report_build(error: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("shardless: {error}");
     ExitCode::from(EXIT_CONFIG)
+}
+
+fn workers() -> anyhow::Result<Workers> {
+    Workers::for_all_processors().context("cannot start the threads that serve connections")
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

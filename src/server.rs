@@ -158,8 +158,10 @@ impl Connections {
                     if std::mem::take(&mut failing) {
                         info!("connections are accepted again");
                     }
-                    // It fails only where the connection has, too.
-                    let Ok(detached) = accepted.detach() else { continue };
+                    let Ok(detached) = accepted.detach() else {
+                        self.shared.metrics.accept_errors.inc();
+                        continue;
+                    };
                     let place = workers.place();
                     let runtime = place.runtime.clone();
                     let open = Open::new(room, place, Arc::clone(&self.shared.metrics));

@@ -6,6 +6,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use listenfd::ListenFd;
@@ -52,30 +54,55 @@ impl Sockets {
     }
 }
 
-/// The daemon serves; `status` is what `systemctl status` shows. Also ends a reload.
-pub fn ready(status: &str) {
-    notify(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
-}
+/// The service manager. It is told by a thread of its own, since it may hang, and nobody here is to wait for it.
+pub struct Manager(mpsc::SyncSender<Saying>);
 
-/// A reload has begun.
-pub fn reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(_) => notify(&[NotifyState::Reloading]),
+type Saying = Box<dyn FnOnce() + Send>;
+
+/// Said and not heard yet; past it nothing more is said to one who hears nothing.
+const UNHEARD: usize = 16;
+
+impl Manager {
+    /// Whoever started this process.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not give the thread.
+    pub fn new() -> io::Result<Self> {
+        let (say, said) = mpsc::sync_channel::<Saying>(UNHEARD);
+        let tell = move || said.iter().for_each(|saying| saying());
+        thread::Builder::new().name("manager".to_owned()).spawn(tell)?;
+        Ok(Self(say))
+    }
+
+    /// The daemon serves; `status` is what `systemctl status` shows. Also ends a reload.
+    pub fn ready(&self, status: &str) {
+        let status = one_line(status);
+        self.say(move || notify(&[NotifyState::Ready, NotifyState::Status(&status)]));
+    }
+
+    /// A reload has begun.
+    pub fn reloading(&self) {
+        let now = NotifyState::monotonic_usec_now().ok();
+        self.say(move || notify(&[NotifyState::Reloading].into_iter().chain(now).collect::<Vec<_>>()));
+    }
+
+    /// A stop has begun, and may take so long.
+    pub fn stopping(&self, at_most: Duration, status: &str) {
+        let microseconds = u32::try_from(at_most.as_micros()).unwrap_or(u32::MAX);
+        let status = one_line(status);
+        self.say(move || {
+            let extend = NotifyState::ExtendTimeoutUsec(microseconds);
+            notify(&[NotifyState::Stopping, NotifyState::Status(&status), extend]);
+        });
+    }
+
+    fn say(&self, saying: impl FnOnce() + Send + 'static) {
+        _ = self.0.try_send(Box::new(saying));
     }
 }
 
-/// A stop has begun, and may take so long.
-pub fn stopping(at_most: Duration, status: &str) {
-    let microseconds = u32::try_from(at_most.as_micros()).unwrap_or(u32::MAX);
-    notify(&[
-        NotifyState::Stopping,
-        NotifyState::Status(&one_line(status)),
-        NotifyState::ExtendTimeoutUsec(microseconds),
-    ]);
-}
-
-/// The daemon is well. To be told more often than [`watchdog`] says.
+/// The daemon is well. To be told more often than [`watchdog`] says; it may take as long as the service manager hangs.
 pub fn alive() {
     notify(&[NotifyState::Watchdog]);
 }

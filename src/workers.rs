@@ -1,32 +1,48 @@
 //! The threads that serve connections.
 //!
 //! Each has a runtime of its own, and whatever a connection causes stays on its thread: its requests, their calls, and
-//! the connections to handlers that those use. So nothing has to be woken across threads. One runtime for all that hands
-//! work from thread to thread took a tenth more CPU time at 32 connections, and a quarter more at one.
+//! as far as there are some the connections to handlers that those use. So nothing has to be woken across threads;
+//! `cargo bench --bench overhead` tells what that is worth beside one runtime for all.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+
+/// No more than these, however many processors there are: each takes a few descriptors, and one verifies and forwards
+/// more than 15,000 interactions a second.
+const MOST: usize = 16;
+
+/// Threads of each that look names up; where nobody answers, each look takes a while.
+const LOOKUPS: usize = 32;
 
 /// Threads that serve connections, until this is dropped: then all that they do ends.
 pub struct Workers(Vec<Worker>);
 
 struct Worker {
     runtime: Handle,
-    tasks: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+    is_stuck: Arc<AtomicBool>,
     /// Ends the thread.
     _end: oneshot::Sender<()>,
 }
 
-/// A place at a worker, for one task: it counts until it is dropped.
+/// A place at a worker, for one connection: it counts until it is dropped.
 pub struct Place {
-    /// The runtime to run it in.
+    /// The runtime to serve it in.
     pub runtime: Handle,
-    tasks: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+}
+
+/// A thread of a runtime, for whoever watches over it.
+pub struct Watched {
+    /// Its runtime.
+    pub runtime: Handle,
+    /// To be told: one that is stuck gets no further connections, as long as there are others.
+    pub is_stuck: Arc<AtomicBool>,
 }
 
 impl Workers {
@@ -39,53 +55,66 @@ impl Workers {
         (0..count).map(|_| Worker::start()).collect::<io::Result<_>>().map(Self)
     }
 
-    /// A thread for each processor that this process may use.
+    /// A thread for each processor that this process may use, but not more than 16.
     ///
     /// # Errors
     ///
     /// If the system does not give them.
     pub fn for_all_processors() -> io::Result<Self> {
-        Self::start(thread::available_parallelism().map_or(1, usize::from))
+        Self::start(thread::available_parallelism().map_or(1, usize::from).min(MOST))
     }
 
-    /// No threads: whoever runs the daemon serves connections, too.
-    pub fn none() -> Self {
-        Self(Vec::new())
+    /// All of them, to be watched over.
+    pub fn watched(&self) -> impl Iterator<Item = Watched> {
+        let watched = |worker: &Worker| Watched {
+            runtime: worker.runtime.clone(),
+            is_stuck: Arc::clone(&worker.is_stuck),
+        };
+        self.0.iter().map(watched)
     }
 
-    /// Their runtimes.
-    pub fn runtimes(&self) -> impl Iterator<Item = &Handle> {
-        self.0.iter().map(|worker| &worker.runtime)
-    }
-
-    /// A place at the one with the fewest tasks; in this runtime where there is none.
+    /// A place at the one with the fewest connections; in this runtime where there are no workers.
     pub fn place(&self) -> Place {
-        let worker = self.0.iter().min_by_key(|worker| worker.tasks.load(Ordering::Relaxed));
-        let (runtime, tasks) = worker.map_or_else(
+        let load = |worker: &&Worker| {
+            (worker.is_stuck.load(Ordering::Relaxed), worker.connections.load(Ordering::Relaxed))
+        };
+        let (runtime, connections) = self.0.iter().min_by_key(load).map_or_else(
             || (Handle::current(), Arc::default()),
-            |worker| (worker.runtime.clone(), Arc::clone(&worker.tasks)),
+            |worker| (worker.runtime.clone(), Arc::clone(&worker.connections)),
         );
-        tasks.fetch_add(1, Ordering::Relaxed);
-        Place { runtime, tasks }
+        connections.fetch_add(1, Ordering::Relaxed);
+        Place { runtime, connections }
     }
 }
 
 impl Worker {
     fn start() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (handle, (end, ended)) = (runtime.handle().clone(), oneshot::channel());
+        let (started, starts) = mpsc::sync_channel(1);
+        let (end, ended) = oneshot::channel::<()>();
         thread::Builder::new().name("worker".to_owned()).spawn(move || {
-            // Dropping the other end is the word.
-            _ = runtime.block_on(ended);
-            runtime.shutdown_background();
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(LOOKUPS)
+                .thread_name("lookup")
+                .build();
+            match runtime {
+                Ok(runtime) => {
+                    _ = started.send(Ok(runtime.handle().clone()));
+                    // Dropping the other end is the word.
+                    _ = runtime.block_on(ended);
+                    runtime.shutdown_background();
+                }
+                Err(error) => _ = started.send(Err(error)),
+            }
         })?;
-        Ok(Self { runtime: handle, tasks: Arc::default(), _end: end })
+        let runtime = starts.recv().map_err(io::Error::other)??;
+        Ok(Self { runtime, connections: Arc::default(), is_stuck: Arc::default(), _end: end })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.tasks.fetch_sub(1, Ordering::Relaxed);
+        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -101,7 +130,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     #[tokio::test]
-    async fn each_task_goes_to_the_worker_that_has_the_fewest() {
+    async fn each_connection_goes_to_the_worker_that_has_the_fewest() {
         let workers = Workers::start(2).unwrap();
         let (told, mut tells) = mpsc::channel(8);
         let run = |ended: oneshot::Receiver<()>| {
@@ -123,12 +152,16 @@ mod tests {
         assert!(threads[0] != threads[1] && !threads.contains(&thread::current().id()));
         drop(ends.remove(0));
         assert_eq!(tells.recv().await.unwrap(), threads[0]);
-        while workers.0.iter().all(|worker| worker.tasks.load(Ordering::Relaxed) == 1) {
+        while workers.0.iter().all(|worker| worker.connections.load(Ordering::Relaxed) == 1) {
             tokio::task::yield_now().await;
         }
         let (_end, ended) = oneshot::channel();
         run(ended);
         assert_eq!(tells.recv().await.unwrap(), threads[0], "the other one is at work");
+        workers.0[1].is_stuck.store(true, Ordering::Relaxed);
+        let (_end, ended) = oneshot::channel();
+        run(ended);
+        assert_eq!(tells.recv().await.unwrap(), threads[0], "the other one is stuck");
     }
 
     #[tokio::test]
@@ -142,7 +175,7 @@ mod tests {
         let (told, tells) = oneshot::channel();
         workers.place().runtime.spawn(async move { _ = told.send(()) });
         timeout(PATIENCE, tells).await.unwrap().unwrap();
-        while workers.0[0].tasks.load(Ordering::Relaxed) > 0 {
+        while workers.0[0].connections.load(Ordering::Relaxed) > 0 {
             tokio::task::yield_now().await;
         }
     }

@@ -105,13 +105,13 @@ fn check(name: &'static str, is_ok: bool, text: String) -> Check {
 fn serving(facts: &Facts, now: Duration) -> Check {
     let text = match facts.phase {
         Phase::Starting => "starting: nothing is accepted yet".to_owned(),
-        Phase::Serving if facts.stuck_workers > 0 => {
-            format!("serving, but {} of its threads are stuck: a bug, please report it", facts.stuck_workers)
+        Phase::Serving if facts.stuck_threads > 0 => {
+            format!("serving, but {} of its threads are stuck: a bug, please report it", facts.stuck_threads)
         }
         Phase::Serving => format!("serving for {}", roughly(now.saturating_sub(facts.started))),
         Phase::Draining => "stopping: finishing what is in flight".to_owned(),
     };
-    check("serving", facts.phase == Phase::Serving && facts.stuck_workers == 0, text)
+    check("serving", facts.phase == Phase::Serving && facts.stuck_threads == 0, text)
 }
 
 fn config(config: &ConfigFile) -> Check {
@@ -235,9 +235,9 @@ mod tests {
         assert_eq!(word(), "ok");
         let text = serving(&situation.facts(), Duration::from_secs(90 * 60 + 1)).text;
         assert_eq!(text, "serving for 1h 30m");
-        situation.has_stuck_workers(2);
+        situation.has_stuck_threads(2);
         assert_eq!(word(), "degraded");
-        situation.has_stuck_workers(0);
+        situation.has_stuck_threads(0);
         assert_eq!(word(), "ok");
         situation.enter(Phase::Draining);
         situation.enter(Phase::Serving);

@@ -103,7 +103,7 @@ impl Routing {
     /// Whether the process is to be left alone: it accepts connections and its threads get on, or it is on its way there
     /// or from there.
     async fn livez(&self) -> Response<Body> {
-        if self.sources.situation.facts().stuck_workers > 0 {
+        if self.sources.situation.facts().stuck_threads > 0 {
             return text(StatusCode::SERVICE_UNAVAILABLE, "threads of the daemon are stuck\n");
         }
         let is_serving = self.sources.situation.facts().phase == Phase::Serving;

@@ -22,8 +22,8 @@ pub struct Facts {
     pub certificate: Option<Certificate>,
     /// The config in force.
     pub config: ConfigFile,
-    /// Workers of the runtime that do not get on.
-    pub stuck_workers: usize,
+    /// Threads that do not get on.
+    pub stuck_threads: usize,
 }
 
 /// Where a daemon is between its start and its end.
@@ -81,7 +81,7 @@ impl Situation {
             listens,
             certificate: None,
             config,
-            stuck_workers: 0,
+            stuck_threads: 0,
         })))
     }
 
@@ -118,10 +118,10 @@ impl Situation {
         self.change(|facts| facts.config.error = Some(failure.clone()));
     }
 
-    /// So many workers of the runtime do not get on.
-    pub fn has_stuck_workers(&self, count: usize) {
-        if self.facts().stuck_workers != count {
-            self.change(|facts| facts.stuck_workers = count);
+    /// So many threads do not get on.
+    pub fn has_stuck_threads(&self, count: usize) {
+        if self.facts().stuck_threads != count {
+            self.change(|facts| facts.stuck_threads = count);
         }
     }
 

@@ -19,7 +19,6 @@ use crate::rehearsal::sample::{self, Sample};
 use crate::rehearsal::stand_in::Signed;
 use crate::rehearsal::{Author, Exchange, Expectation, Payload, Signer, StandIn, Verdict};
 use crate::systemd::Sockets;
-use crate::workers::Workers;
 
 /// For a late answer to come.
 const LATE: Duration = Duration::from_secs(10);
@@ -62,7 +61,7 @@ async fn play(options: &Options) -> anyhow::Result<ExitCode> {
     let address = *daemon.addresses()?.first().context("no address is bound")?;
     let page = *daemon.admin_addresses().first().context("the status page has no address")?;
     let (stop, stopped) = watch::channel(false);
-    let serving = tokio::spawn(daemon.run(Workers::for_all_processors()?, stopped));
+    let serving = tokio::spawn(daemon.run(super::workers()?, stopped));
 
     let mut stage = Stage {
         stand_in: StandIn::new(signer.clone(), clock)?,

@@ -10,7 +10,6 @@ use crate::daemon::lifecycle::Lifecycle;
 use crate::daemon::{Daemon, StartError};
 use crate::logging::{self, LogLevel};
 use crate::systemd::Sockets;
-use crate::workers::Workers;
 
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let config = match file.load() {
@@ -36,7 +35,8 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
 async fn serve(config: Config, file: &ConfigFile, level: LogLevel) -> anyhow::Result<bool> {
     let lifecycle = Lifecycle::start()?;
     let daemon = Daemon::bind(config, Sockets::take(), Arc::new(SystemClock))?;
+    let workers = super::workers()?;
     daemon.announce();
     let reload = daemon.reload(file.config.clone(), level);
-    Ok(lifecycle.run(daemon, Workers::for_all_processors()?, reload).await)
+    Ok(lifecycle.run(daemon, workers, reload).await)
 }

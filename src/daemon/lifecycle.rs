@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{Daemon, Reload, stuck};
 use crate::pulse::Pulse;
-use crate::systemd;
+use crate::systemd::{self, Manager};
 use crate::workers::Workers;
 
 /// What a stop may take beside two waits, for what is deferred and for what is in flight: the last deliveries.
@@ -20,6 +20,7 @@ const END: Duration = Duration::from_secs(10);
 
 /// Owns the process's signals and what follows from them.
 pub struct Lifecycle {
+    manager: Manager,
     stop: StopSignals,
     hangup: Signal,
 }
@@ -40,7 +41,7 @@ impl Lifecycle {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         };
-        Ok(Self { stop, hangup: signal(SignalKind::hangup())? })
+        Ok(Self { manager: Manager::new()?, stop, hangup: signal(SignalKind::hangup())? })
     }
 
     /// Waits for any signal, for a program that has nothing to reload.
@@ -58,24 +59,24 @@ impl Lifecycle {
         stuck::watch(&workers, daemon.situation());
         if let Some(patience) = systemd::watchdog() {
             let situation = daemon.situation();
-            let is_well = move || situation.facts().stuck_workers == 0;
+            let is_well = move || situation.facts().stuck_threads == 0;
             tokio::spawn(watchdog(daemon.pulse(), stopped.clone(), patience, is_well, systemd::alive));
         }
         let mut work = tokio::spawn(daemon.run(workers, stopped));
-        systemd::ready(&status);
+        self.manager.ready(&status);
         loop {
             tokio::select! {
                 ended = &mut work => return ended.is_ok(),
                 () = self.stop.next() => break,
                 // Files that hang must not make a stop hang too.
                 _ = self.hangup.recv() => tokio::select! {
-                    () = read_anew(&reload) => {}
+                    () = read_anew(&self.manager, &reload) => {}
                     () = self.stop.next() => break,
                 },
             }
         }
         info!("stopping: finishing what is in flight; a second signal ends at once");
-        systemd::stopping(2 * reload.drain_timeout() + END, "Finishing what is in flight");
+        self.manager.stopping(2 * reload.drain_timeout() + END, "Finishing what is in flight");
         stop.send_replace(true);
         tokio::select! {
             ended = &mut work => {
@@ -100,15 +101,15 @@ impl StopSignals {
     }
 }
 
-async fn read_anew(reload: &Arc<Reload>) {
-    systemd::reloading();
+async fn read_anew(manager: &Manager, reload: &Arc<Reload>) {
+    manager.reloading();
     let reload = Arc::clone(reload);
-    // It reads files, and the runtime's threads are for requests.
+    // It reads files, and this thread accepts connections.
     let status = tokio::task::spawn_blocking(move || reload.run()).await;
-    systemd::ready(&status.unwrap_or_else(|_| "Serving by an earlier config: see the log".to_owned()));
+    manager.ready(&status.unwrap_or_else(|_| "Serving by an earlier config: see the log".to_owned()));
 }
 
-/// Says that the daemon is well, as long as the timer ticks, the accept loop goes round, and no worker is stuck.
+/// Says that the daemon is well, as long as the timer ticks, the accept loop goes round, and no thread is stuck.
 async fn watchdog(
     pulse: Pulse,
     mut stop: watch::Receiver<bool>,
@@ -116,7 +117,7 @@ async fn watchdog(
     is_well: impl Fn() -> bool,
     say: impl Fn() + Send + 'static,
 ) {
-    // By a thread of its own: the runtime's may all be looking names up, and whom it is said to may hang.
+    // By a thread of its own: whom it is said to may hang.
     let (well, wells) = mpsc::sync_channel(1);
     std::thread::spawn(move || wells.iter().for_each(|()| say()));
     loop {

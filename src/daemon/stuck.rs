@@ -3,15 +3,16 @@
 //! Nothing in the daemon blocks one, so that is a bug, and who is stuck cannot tell of it: a thread of its own looks.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use tokio::runtime::{Handle, RuntimeMetrics};
+use tokio::runtime::Handle;
 use tracing::{error, info};
 
 use crate::admin::Situation;
 use crate::config::LogPart;
-use crate::workers::Workers;
+use crate::workers::{Watched, Workers};
 
 /// Between two looks.
 const PACE: Duration = Duration::from_secs(1);
@@ -24,17 +25,18 @@ struct Watch(Vec<Seen>);
 
 /// One of them.
 struct Seen {
-    runtime: RuntimeMetrics,
+    thread: Watched,
     /// What it told of itself: how long it was at work, and how often it went to rest or came back.
     told: (Duration, u64),
     /// Looks since that changed.
     unchanged: u32,
 }
 
-/// Watches over the workers and over this runtime from now on, for as long as the process lives.
+/// Watches over the workers and over this runtime from now on, for as long as the process lives; and that is not for long
+/// when they have ended, since who has ended tells no more of itself than who is stuck.
 pub(super) fn watch(workers: &Workers, situation: Arc<Situation>) {
-    let this = Handle::current();
-    let mut threads = Watch::over(workers.runtimes().chain([&this]));
+    let this = Watched { runtime: Handle::current(), is_stuck: Arc::default() };
+    let mut threads = Watch::over(workers.watched().chain([this]));
     let look = move || {
         loop {
             thread::park_timeout(PACE);
@@ -47,8 +49,8 @@ pub(super) fn watch(workers: &Workers, situation: Arc<Situation>) {
 }
 
 fn tell(situation: &Situation, stuck: usize) {
-    let before = situation.facts().stuck_workers;
-    situation.has_stuck_workers(stuck);
+    let before = situation.facts().stuck_threads;
+    situation.has_stuck_threads(stuck);
     if stuck > before {
         error!(
             target: LogPart::Daemon.target(),
@@ -60,22 +62,23 @@ fn tell(situation: &Situation, stuck: usize) {
 }
 
 impl Watch {
-    fn over<'r>(runtimes: impl Iterator<Item = &'r Handle>) -> Self {
-        let unseen =
-            |runtime: &Handle| Seen { runtime: runtime.metrics(), told: Default::default(), unchanged: 0 };
-        Self(runtimes.map(unseen).collect())
+    fn over(threads: impl Iterator<Item = Watched>) -> Self {
+        Self(threads.map(|thread| Seen { thread, told: Default::default(), unchanged: 0 }).collect())
     }
 
     /// Looks at them once more. How many are stuck.
     fn stuck(&mut self) -> usize {
         let looked = self.0.iter_mut().map(|seen| {
-            let turns = seen.runtime.worker_park_unpark_count(0);
-            let told = (seen.runtime.worker_total_busy_duration(0), turns);
+            let runtime = seen.thread.runtime.metrics();
+            let turns = runtime.worker_park_unpark_count(0);
+            let told = (runtime.worker_total_busy_duration(0), turns);
             // By an odd number it rests. At work it tells of itself at each 61st piece at the latest.
             let is_same = turns.is_multiple_of(2) && told == seen.told;
             seen.told = told;
             seen.unchanged = if is_same { seen.unchanged + 1 } else { 0 };
-            seen.unchanged >= LOOKS
+            let is_stuck = seen.unchanged >= LOOKS;
+            seen.thread.is_stuck.store(is_stuck, Ordering::Relaxed);
+            is_stuck
         });
         looked.filter(|is_stuck| *is_stuck).count()
     }
@@ -106,7 +109,7 @@ mod tests {
     #[test]
     fn a_thread_is_stuck_until_it_goes_on() {
         let workers = workers();
-        let mut threads = Watch::over(workers.runtimes());
+        let mut threads = Watch::over(workers.watched());
         let hang = || {
             let (end, ended) = mpsc::sync_channel::<()>(0);
             let place = workers.place();
@@ -119,6 +122,7 @@ mod tests {
         looks_until(&mut threads, 0);
         let first = hang();
         looks_until(&mut threads, 1);
+        // The other one gets what is to be done meanwhile.
         let second = hang();
         looks_until(&mut threads, 2);
         drop(first);
@@ -130,9 +134,10 @@ mod tests {
     #[test]
     fn threads_that_rest_or_have_much_to_do_are_not_stuck() {
         let workers = workers();
-        let mut threads = Watch::over(workers.runtimes());
-        let rest =
-            || workers.runtimes().all(|one| !one.metrics().worker_park_unpark_count(0).is_multiple_of(2));
+        let mut threads = Watch::over(workers.watched());
+        let rest = || {
+            workers.watched().all(|one| !one.runtime.metrics().worker_park_unpark_count(0).is_multiple_of(2))
+        };
         let start = Instant::now();
         while !rest() {
             assert!(start.elapsed() < PATIENCE, "in vain: all are at rest");
@@ -159,7 +164,7 @@ mod tests {
         let situation = Situation::new(Duration::ZERO, Vec::new());
         for stuck in [1, 2, 2, 0] {
             tell(&situation, stuck);
-            assert_eq!(situation.facts().stuck_workers, stuck);
+            assert_eq!(situation.facts().stuck_threads, stuck);
         }
     }
 }

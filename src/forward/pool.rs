@@ -1,7 +1,7 @@
 //! Kept-alive connections to one replica.
 //!
-//! A connection belongs to the thread that opened it, since its I/O is done there: so each thread has its own, and a call
-//! finds one that wakes no other thread.
+//! A connection belongs to the thread that opened it, since its I/O is done there. A call takes one of its own thread,
+//! which wakes no other, and else one of another thread: a handler may serve one connection at a time.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,8 +14,19 @@ use tokio::time::Instant;
 
 use super::once::Once;
 
-/// A connection that speaks HTTP/1.1, ready for a request or nearly so.
-pub(super) type Connection = SendRequest<Once>;
+/// A connection that speaks HTTP/1.1. Whoever drops it ends it.
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<Once>,
+    /// Where its I/O is done.
+    thread: ThreadId,
+}
+
+impl Connection {
+    /// One that was opened just now, here.
+    pub(super) fn of_this_thread(sender: SendRequest<Once>) -> Self {
+        Self { sender, thread: thread::current().id() }
+    }
+}
 
 /// What a connection is asked.
 pub(super) type Question = Request<Once>;
@@ -45,32 +56,40 @@ impl Pool {
         Arc::new(Self { idle_timeout, shelves: Mutex::default() })
     }
 
-    /// The connection of this thread that was used last, if it has one that is open, as far as we know.
+    /// A connection that is open, as far as we know, if there is one: of this thread, or else of another one, and there the
+    /// one that was used last.
     pub(super) fn take(&self) -> Option<Connection> {
-        let now = Instant::now();
-        self.with_shelf(|shelf| {
-            while let Some(Idle { connection, since }) = shelf.idle.pop_back() {
-                if now.saturating_duration_since(since) < self.idle_timeout && connection.is_ready() {
-                    return Some(connection);
-                }
-            }
-            None
-        })
+        let (now, this) = (Instant::now(), thread::current().id());
+        let mut shelves = self.lock();
+        let own = shelves.iter_mut().find(|(thread, _)| *thread == this);
+        if let Some(taken) = own.and_then(|(_, shelf)| shelf.take(now, self.idle_timeout)) {
+            return Some(taken);
+        }
+        shelves.iter_mut().find_map(|(_, shelf)| shelf.take(now, self.idle_timeout))
     }
 
     /// Keeps a connection whose answer was read to its end.
     pub(super) fn keep(self: &Arc<Self>, connection: Connection) {
-        if connection.is_closed() {
+        if connection.sender.is_closed() {
             return;
         }
-        let is_swept = self.with_shelf(|shelf| {
-            shelf.idle.push_back(Idle { connection, since: Instant::now() });
-            std::mem::replace(&mut shelf.is_swept, true)
-        });
-        if !is_swept {
-            let first = Instant::now() + self.idle_timeout;
-            tokio::spawn(sweep(Arc::downgrade(self), thread::current().id(), first));
+        let (now, thread) = (Instant::now(), connection.thread);
+        if !self.shelve(connection, now) {
+            tokio::spawn(sweep(Arc::downgrade(self), thread, now + self.idle_timeout));
         }
+    }
+
+    /// Whether somebody lets go of it when its time is over.
+    fn shelve(&self, connection: Connection, since: Instant) -> bool {
+        let mut shelves = self.lock();
+        let place = shelves.iter().position(|(thread, _)| *thread == connection.thread);
+        let place = place.unwrap_or_else(|| {
+            shelves.push((connection.thread, Shelf::default()));
+            shelves.len() - 1
+        });
+        let Some((_, shelf)) = shelves.get_mut(place) else { return true };
+        shelf.idle.push_back(Idle { connection, since });
+        std::mem::replace(&mut shelf.is_swept, true)
     }
 
     /// Lets go of a thread's connections whose time is over. When there will be more; `None` if none is left.
@@ -78,27 +97,28 @@ impl Pool {
         let now = Instant::now();
         let mut shelves = self.lock();
         let (_, shelf) = shelves.iter_mut().find(|(of, _)| *of == thread)?;
-        let is_over = |idle: &Idle| idle.since + self.idle_timeout <= now || idle.connection.is_closed();
+        let is_over =
+            |idle: &Idle| idle.since + self.idle_timeout <= now || idle.connection.sender.is_closed();
         while shelf.idle.pop_front_if(|first| is_over(first)).is_some() {}
         let next = shelf.idle.front().map(|first| first.since + self.idle_timeout);
         shelf.is_swept = next.is_some();
         next
     }
 
-    fn with_shelf<T>(&self, act: impl FnOnce(&mut Shelf) -> T) -> T {
-        let this = thread::current().id();
-        let mut shelves = self.lock();
-        if let Some((_, shelf)) = shelves.iter_mut().find(|(thread, _)| *thread == this) {
-            return act(shelf);
-        }
-        let mut shelf = Shelf::default();
-        let done = act(&mut shelf);
-        shelves.push((this, shelf));
-        done
-    }
-
     fn lock(&self) -> MutexGuard<'_, Vec<(ThreadId, Shelf)>> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shelf {
+    /// The one that was used last; those that are closed, or whose time is over, go.
+    fn take(&mut self, now: Instant, idle_timeout: Duration) -> Option<Connection> {
+        while let Some(Idle { connection, since }) = self.idle.pop_back() {
+            if now.saturating_duration_since(since) < idle_timeout && connection.sender.is_ready() {
+                return Some(connection);
+            }
+        }
+        None
     }
 }
 
@@ -126,10 +146,10 @@ mod tests {
     /// A connection, and its other end.
     async fn connection() -> (Connection, DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(1024);
-        let (mut connection, running) = http1::handshake(TokioIo::new(ours)).await.unwrap();
+        let (mut sender, running) = http1::handshake(TokioIo::new(ours)).await.unwrap();
         tokio::spawn(running);
-        connection.ready().await.unwrap();
-        (connection, theirs)
+        sender.ready().await.unwrap();
+        (Connection::of_this_thread(sender), theirs)
     }
 
     async fn is_closed(theirs: &mut DuplexStream) -> bool {
@@ -137,19 +157,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_one_that_was_used_last_comes_first_and_to_its_thread_alone() {
+    async fn the_one_that_was_used_last_comes_first() {
         let pool = Pool::new(IDLE);
         let ((first, mut to_first), (second, to_second)) = (connection().await, connection().await);
         pool.keep(first);
         pool.keep(second);
-        let elsewhere = Arc::clone(&pool);
-        let taken = tokio::task::spawn_blocking(move || elsewhere.take().is_some()).await.unwrap();
-        assert!(!taken, "by another thread");
         drop(to_second);
         tokio::task::yield_now().await;
         assert!(pool.take().is_some(), "the second one is closed, the first one is not");
         assert!(pool.take().is_none());
         assert!(is_closed(&mut to_first).await, "nobody has it any more");
+    }
+
+    #[tokio::test]
+    async fn a_thread_takes_its_own_before_that_of_another_and_gives_each_back_to_whom_it_belongs() {
+        let pool = Pool::new(IDLE);
+        let ((mut other, _to_other), (own, _to_own)) = (connection().await, connection().await);
+        let elsewhere = thread::spawn(|| thread::current().id()).join().unwrap();
+        other.thread = elsewhere;
+        pool.keep(other);
+        pool.keep(own);
+        let first = pool.take().unwrap();
+        assert_eq!(first.thread, thread::current().id());
+        let second = pool.take().unwrap();
+        assert_eq!(second.thread, elsewhere);
+        pool.keep(second);
+        let kept: Vec<_> = pool.lock().iter().map(|(thread, shelf)| (*thread, shelf.idle.len())).collect();
+        assert_eq!(kept, [(elsewhere, 1), (thread::current().id(), 0)]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -176,7 +210,7 @@ mod tests {
         let pool = Pool::new(IDLE);
         let (kept, _theirs) = connection().await;
         pool.keep(kept);
-        pool.with_shelf(|shelf| shelf.idle[0].since -= IDLE);
+        pool.lock()[0].1.idle[0].since -= IDLE;
         assert!(pool.take().is_none());
     }
 
@@ -185,7 +219,7 @@ mod tests {
         let pool = Pool::new(IDLE);
         let (closed, theirs) = connection().await;
         drop(theirs);
-        while !closed.is_closed() {
+        while !closed.sender.is_closed() {
             tokio::task::yield_now().await;
         }
         pool.keep(closed);

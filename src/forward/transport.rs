@@ -82,11 +82,12 @@ impl Transport {
                 Some(kept) => (kept, true),
                 None => (self.open().await?, false),
             };
-            match connection.try_send_request(question).await {
+            match connection.sender.try_send_request(question).await {
                 Ok(response) => break (response, connection),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if is_kept => question = unsent,
-                    _ => return Err(CallError::maybe_read(cause(&error.into_error()))),
+                    Some(_) => return Err(CallError::not_sent(cause(&error.into_error()))),
+                    None => return Err(CallError::maybe_read(cause(&error.into_error()))),
                 },
             }
         };
@@ -111,14 +112,14 @@ impl Transport {
             let stream = connect(self.connector.clone(), self.url.uri()).await?;
             Ok::<_, BoxError>(http1::Builder::new().max_buf_size(MAX_HEADERS).handshake(stream).await?)
         };
-        let (connection, running) = opened.await.map_err(|error| {
+        let (sender, running) = opened.await.map_err(|error| {
             let reason = innermost(&*error);
             let is_trust = reason.contains("certificate");
             CallError::not_sent(if is_trust { Cause::Trust(reason) } else { Cause::Connect(reason) })
         })?;
         // How it ends, whoever waits for an answer from it is told.
         tokio::spawn(async move { _ = running.await });
-        Ok(connection)
+        Ok(Connection::of_this_thread(sender))
     }
 
     async fn answer(&self, response: Response<Incoming>) -> Result<Answer, Cause> {

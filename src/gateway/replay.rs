@@ -209,8 +209,10 @@ impl Memory {
     }
 
     fn shed(&mut self, key: InteractionKey) {
-        self.set(key, Known::Spent);
-        if let Some(seen) = self.applications.get_mut(&key.application) {
+        let Some(seen) = self.applications.get_mut(&key.application) else { return };
+        // It may be forgotten already, where room is short.
+        if let Some(known) = seen.calls.get_mut(&key.id) {
+            *known = Known::Spent;
             seen.shed.insert(key.id);
         }
     }

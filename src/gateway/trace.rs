@@ -22,7 +22,7 @@ pub(super) struct Trace {
     flags: u8,
 }
 
-/// Makes ids: random numbers that nobody has to guess, but that never come again. So one hash that is keyed at random is
+/// Makes ids: random numbers that may be guessed, but hardly ever come again. So one hash that is keyed at random is
 /// enough, where the system's own random numbers would take a call each.
 #[derive(Default)]
 pub(super) struct Ids {

@@ -271,12 +271,13 @@ pub struct Refused<'a> {
 
 /// A text that somebody else had a hand in, for a line of the log: escaped, and cut.
 pub fn one_line(text: &str) -> String {
-    let escaped = text.chars().flat_map(|c| {
-        let (plain, escaped) =
-            if c.is_control() { (None, Some(c.escape_default())) } else { (Some(c), None) };
-        plain.into_iter().chain(escaped.into_iter().flatten())
-    });
-    escaped.take(MESSAGE_CHARACTERS).collect()
+    text.chars().flat_map(escaped).take(MESSAGE_CHARACTERS).collect()
+}
+
+/// A character that would end the line, or do something to a terminal, as one that does not.
+pub(super) fn escaped(c: char) -> impl Iterator<Item = char> {
+    let (plain, escaped) = if c.is_control() { (None, Some(c.escape_default())) } else { (Some(c), None) };
+    plain.into_iter().chain(escaped.into_iter().flatten())
 }
 
 fn milliseconds(duration: Duration) -> f64 {

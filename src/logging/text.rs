@@ -1,7 +1,7 @@
 //! The fields of a line of text: the message first, then `name=value`.
 //!
-//! As the library writes them without colours, in a third of the time: a line for each interaction is a good part of what
-//! an interaction costs.
+//! Much as the library writes them without colours, in fewer steps: a line for each interaction is a good part of what an
+//! interaction costs. A message stays on its line, whatever is in it.
 
 use std::fmt::{self, Debug, Write};
 
@@ -9,6 +9,8 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
+
+use super::lines::escaped;
 
 /// Writes the fields of lines.
 pub(super) struct Fields;
@@ -111,9 +113,7 @@ impl Write for OneLine<'_, '_> {
         if !text.chars().any(char::is_control) {
             return self.0.write_str(text);
         }
-        text.chars().try_for_each(|c| {
-            if c.is_control() { write!(self.0, "{}", c.escape_default()) } else { self.0.write_char(c) }
-        })
+        text.chars().try_for_each(|c| escaped(c).try_for_each(|c| self.0.write_char(c)))
     }
 }
 

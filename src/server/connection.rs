@@ -73,7 +73,10 @@ impl Drop for Open {
 impl Connections {
     /// Serves a connection, whatever it came over, within the limits of when it came.
     pub(super) async fn serve(self: Arc<Self>, detached: Detached, _open: Open, stop: watch::Receiver<bool>) {
-        let Ok(accepted) = detached.attach() else { return };
+        let Ok(accepted) = detached.attach() else {
+            self.shared.metrics.accept_errors.inc();
+            return;
+        };
         let limits = Arc::clone(self.shared.gateway.snapshot().limits());
         let phases = Phases::new(Arc::clone(&self.shared.clock), accepted.has_waited);
         match accepted.stream {

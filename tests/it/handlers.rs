@@ -6,6 +6,8 @@ use rstest::rstest;
 use shardless::clock::Clock;
 use shardless::rehearsal::{Expectation, Verdict};
 use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 use crate::support::{Handler, TestDaemon, json, until, wire};
 
@@ -77,7 +79,7 @@ async fn the_deadline_runs_from_the_first_byte() {
     let (handler, _gate) = Handler::gated().await;
     let daemon = TestDaemon::with("", "answer_within = \"600ms\"\non_slow = \"fail\"", handler).await;
     let request = wire::with_length(&daemon.command());
-    let mut stream = tokio::net::TcpStream::connect(daemon.address).await.unwrap();
+    let mut stream = TcpStream::connect(daemon.address).await.unwrap();
     let start = std::time::Instant::now();
     stream.write_all(&request[..20]).await.unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;
@@ -127,4 +129,33 @@ async fn late_calls_are_bounded_too() {
     until("two are given up", || async { daemon.metric("shardless_calls_in_flight") == 1.0 }).await;
     gate.add_permits(3);
     until("the last one has ended", || async { daemon.metric("shardless_calls_in_flight") == 0.0 }).await;
+}
+
+/// As the simplest servers are: whoever else connects waits until the first one closes. Each connection of a client is served by
+/// a worker of its own, and a kept connection to the handler is not only for the one that opened it.
+#[tokio::test]
+async fn a_handler_that_serves_one_connection_at_a_time_is_not_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            while !wire::read_answer(&mut stream).await.is_empty() {
+                let body = r#"{"type":4,"data":{"content":"ok"}}"#;
+                let head = format!("content-type: application/json\r\ncontent-length: {}", body.len());
+                let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    let daemon = TestDaemon::before("", "", &url).await;
+    let connect = || async { TcpStream::connect(daemon.address).await.unwrap() };
+    let mut clients = [connect().await, connect().await];
+    let start = Instant::now();
+    for client in &mut clients {
+        client.write_all(&wire::with_length(&daemon.command())).await.unwrap();
+        let answer = wire::read_answer(client).await;
+        assert!(answer.contains(r#""content":"ok""#), "{answer}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }

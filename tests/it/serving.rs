@@ -1,6 +1,7 @@
 //! `shardless serve` as a process: how it starts, what it logs, and how it stops.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -285,6 +286,28 @@ async fn a_second_signal_ends_at_once() {
     assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
     assert!(cut_off.await.unwrap().is_err());
     assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
+}
+
+/// What is said to it waits; nothing else does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_manager_that_hears_nothing_holds_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let _deaf = UnixDatagram::bind(&path).unwrap();
+    let other = UnixDatagram::unbound().unwrap();
+    other.set_nonblocking(true).unwrap();
+    while other.send_to(b"STATUS=full", &path).is_ok() {}
+    let handler = Handler::fine().await;
+    let mut daemon = Binary::serve_with("", "", &handler.url(), |command| {
+        command.env("NOTIFY_SOCKET", &path);
+    })
+    .await;
+    assert_eq!(roll(&daemon, 1).await.status, 200);
+    daemon.signal("HUP");
+    daemon.until_log("is in force now").await;
+    assert_eq!(roll(&daemon, 2).await.status, 200);
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait().code(), Some(0));
 }
 
 /// A daemon that may have so many files open, with an admin listener.

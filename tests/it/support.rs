@@ -88,7 +88,7 @@ impl TestDaemon {
         let metrics = daemon.metrics();
         let (stop, stopped) = watch::channel(false);
         let discord = StandIn::new(signer, Arc::<TestClock>::clone(&clock)).unwrap();
-        let running = tokio::spawn(daemon.run(Workers::none(), stopped));
+        let running = tokio::spawn(daemon.run(Workers::start(2).unwrap(), stopped));
         Self { address, admin, handler, clock, metrics, discord, stop, running, _state: state }
     }
 

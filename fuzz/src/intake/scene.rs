@@ -63,7 +63,7 @@ impl Scene {
             tokio::spawn(serve(UnixListener::bind(&bot).unwrap(), secret.clone(), Arc::clone(&calls)));
             let config = Config::parse("test.toml", &text).unwrap();
             let daemon = Daemon::bind(config, Sockets::default(), Arc::new(SystemClock)).unwrap();
-            tokio::spawn(daemon.run(Workers::none(), stopped));
+            tokio::spawn(daemon.run(Workers::start(1).unwrap(), stopped));
         });
         Self { runtime, socket, secret, calls, next: AtomicU64::new(1), _stop: stop, _folder: folder }
     }

@@ -70,20 +70,19 @@ impl Verifier {
     /// The key itself has none, by what a [`PublicKey`] is.
     pub(super) fn holds(&self, message: &[u8], signature: &Signature) -> bool {
         let Some(s) = Scalar::from_canonical_bytes(*signature.s_bytes()).into_option() else { return false };
-        let expected = self.expected_r(&self.challenge(signature.r_bytes(), message), &s);
+        let Some(k) = self.challenge(signature.r_bytes(), message) else { return false };
+        let expected = self.expected_r(&k, &s);
         // An R in a second encoding differs in its bytes.
         expected.compress().as_bytes() == signature.r_bytes() && !expected.is_small_order()
     }
 
     /// SHA-512 over R, the key and the message, as a scalar.
-    fn challenge(&self, r: &[u8; 32], message: &[u8]) -> Scalar {
+    fn challenge(&self, r: &[u8; 32], message: &[u8]) -> Option<Scalar> {
         let mut hash = Context::new(&SHA512);
         for part in [r, self.key.as_bytes(), message] {
             hash.update(part);
         }
-        let digest = hash.finish();
-        // SHA-512 has 64 bytes.
-        Scalar::from_bytes_mod_order_wide(digest.as_ref().first_chunk().unwrap_or(&[0; 64]))
+        hash.finish().as_ref().first_chunk().map(Scalar::from_bytes_mod_order_wide)
     }
 
     /// The R that a signature with this S must have.

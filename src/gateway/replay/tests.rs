@@ -45,6 +45,7 @@ impl Machine {
         let memory = self.guard.lock();
         let seen = || memory.applications.values();
         assert_eq!(memory.ids, seen().map(|seen| seen.calls.len()).sum::<usize>());
+        assert!(seen().all(|seen| seen.shed.iter().all(|id| seen.calls.contains_key(id))));
         let by_second = seen().flat_map(|seen| seen.seconds.values()).map(|second| second.ids.len()).sum();
         (memory.ids, by_second, memory.answer_bytes)
     }
@@ -262,4 +263,17 @@ fn ids_whose_time_is_over_make_room_before_any_is_forgotten() {
     assert_eq!(machine.admit(1, SIGNED + 300), "first");
     assert_eq!(machine.metrics.replay_forgotten.get(), 0);
     assert_eq!(machine.sizes().0, 1);
+}
+
+/// A full guard may forget the id that it has just admitted, if it is an old one.
+#[test]
+fn what_was_forgotten_before_it_was_shed_leaves_nothing_behind() {
+    let machine = Machine::new();
+    for id in 1..=MAX_IDS as u64 {
+        assert_eq!(machine.admit(id, SIGNED + 1), "first");
+    }
+    assert_eq!(machine.admit(0, SIGNED), "first");
+    machine.guard.shed(key(0));
+    assert_eq!(machine.sizes().0, MAX_IDS);
+    assert_eq!(machine.admit(0, SIGNED), "spent", "its second is closed");
 }

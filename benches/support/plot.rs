@@ -59,7 +59,7 @@ struct Scale {
     ticks: Vec<f64>,
 }
 
-/// Writes `benches/plots/NAME.svg`, and tells where that is.
+/// Writes `NAME.svg`, and tells where that is.
 pub(crate) fn bars(name: &str, plot: &Bars<'_>) -> Result<PathBuf> {
     const THICKNESS: i32 = 16;
     const GAP: i32 = 14;
@@ -104,7 +104,7 @@ pub(crate) fn bars(name: &str, plot: &Bars<'_>) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Writes `benches/plots/NAME.svg`, and tells where that is.
+/// Writes `NAME.svg`, and tells where that is.
 pub(crate) fn lines(name: &str, plot: &Lines<'_>) -> Result<PathBuf> {
     let points = || plot.series.iter().flat_map(|(_, points)| points);
     let x = Scale::over(points().map(|(x, _)| *x), plot.x.is_logarithmic)?;
@@ -217,7 +217,8 @@ pub(crate) fn number(value: f64) -> String {
 }
 
 fn place(name: &str) -> Result<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/plots");
+    let folder = std::env::var_os("SHARDLESS_PLOTS").unwrap_or_else(|| "target/plots".into());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     fs::create_dir_all(&folder)?;
     Ok(folder.join(name).with_extension("svg"))
 }

@@ -14,6 +14,8 @@ async fn a_worker_that_is_stuck_is_told_of_until_it_gets_on() {
     let settings = Settings { admin: Some(admin), ..Settings::default() };
     let daemon = Daemon::start(&discord, handler.port(), settings).await;
     let url = format!("http://127.0.0.1:{}/interactions", daemon.upstream().port);
+    // Its port is open before its threads have begun.
+    discord.try_ask(&url, &discord.command("first")).await.unwrap();
     let command = discord.command("stuck");
     // Longer than Discord waits, and than three looks take.
     let lie = Lie::tell(&daemon.threads("worker"), "sendto,writev", "delay_enter=60000000").await;

@@ -46,7 +46,7 @@ pub struct Watched {
 }
 
 impl Workers {
-    /// So many threads.
+    /// So many threads; without any, the runtime that runs the daemon serves connections, too.
     ///
     /// # Errors
     ///

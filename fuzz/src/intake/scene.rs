@@ -63,7 +63,8 @@ impl Scene {
             tokio::spawn(serve(UnixListener::bind(&bot).unwrap(), secret.clone(), Arc::clone(&calls)));
             let config = Config::parse("test.toml", &text).unwrap();
             let daemon = Daemon::bind(config, Sockets::default(), Arc::new(SystemClock)).unwrap();
-            tokio::spawn(daemon.run(Workers::start(1).unwrap(), stopped));
+            // In this runtime: then it has done what it can when nothing more happens here.
+            tokio::spawn(daemon.run(Workers::start(0).unwrap(), stopped));
         });
         Self { runtime, socket, secret, calls, next: AtomicU64::new(1), _stop: stop, _folder: folder }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::Request;
 use hyper::client::conn::http1::SendRequest;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::once::Once;
@@ -36,6 +37,8 @@ pub(super) struct Pool {
     /// How long one is kept.
     idle_timeout: Duration,
     shelves: Mutex<Vec<(ThreadId, Shelf)>>,
+    /// Told to one who waits for a connection.
+    kept: Notify,
 }
 
 /// Those of one thread, the one that was used last at the end.
@@ -53,7 +56,7 @@ struct Idle {
 
 impl Pool {
     pub(super) fn new(idle_timeout: Duration) -> Arc<Self> {
-        Arc::new(Self { idle_timeout, shelves: Mutex::default() })
+        Arc::new(Self { idle_timeout, shelves: Mutex::default(), kept: Notify::new() })
     }
 
     /// A connection that is open, as far as we know, if there is one: of this thread, or else of another one, and there the
@@ -68,6 +71,17 @@ impl Pool {
         shelves.iter_mut().find_map(|(_, shelf)| shelf.take(now, self.idle_timeout))
     }
 
+    /// A connection as soon as one is kept.
+    pub(super) async fn next(&self) -> Connection {
+        loop {
+            let kept = self.kept.notified();
+            if let Some(connection) = self.take() {
+                return connection;
+            }
+            kept.await;
+        }
+    }
+
     /// Keeps a connection whose answer was read to its end.
     pub(super) fn keep(self: &Arc<Self>, connection: Connection) {
         if connection.sender.is_closed() {
@@ -77,6 +91,7 @@ impl Pool {
         if !self.shelve(connection, now) {
             tokio::spawn(sweep(Arc::downgrade(self), thread, now + self.idle_timeout));
         }
+        self.kept.notify_one();
     }
 
     /// Whether somebody lets go of it when its time is over.
@@ -135,6 +150,7 @@ async fn sweep(pool: Weak<Pool>, thread: ThreadId, mut next: Instant) {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use hyper::client::conn::http1;
     use hyper_util::rt::TokioIo;
     use tokio::io::{AsyncReadExt, DuplexStream};
@@ -212,6 +228,25 @@ mod tests {
         pool.keep(kept);
         pool.lock()[0].1.idle[0].since -= IDLE;
         assert!(pool.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_gets_the_next_that_is_kept() {
+        let pool = Pool::new(IDLE);
+        let mut waiting = [(); 2].map(|()| {
+            let pool = Arc::clone(&pool);
+            Box::pin(async move { pool.next().await })
+        });
+        for one in &mut waiting {
+            assert!(one.as_mut().now_or_never().is_none());
+        }
+        let (kept, _theirs) = connection().await;
+        pool.keep(kept);
+        let [first, second] = &mut waiting;
+        let first = first.as_mut().now_or_never().unwrap();
+        assert!(second.as_mut().now_or_never().is_none(), "there is but one");
+        pool.keep(first);
+        second.as_mut().now_or_never().unwrap();
     }
 
     #[tokio::test]

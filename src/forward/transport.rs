@@ -78,10 +78,7 @@ impl Transport {
     pub(super) async fn send(&self, attempt: Attempt) -> Result<Answer, CallError> {
         let mut question = self.question(attempt);
         let (response, connection) = loop {
-            let (mut connection, is_kept) = match self.pool.take() {
-                Some(kept) => (kept, true),
-                None => (self.open().await?, false),
-            };
+            let (mut connection, is_kept) = self.connection().await?;
             match connection.sender.try_send_request(question).await {
                 Ok(response) => break (response, connection),
                 Err(mut error) => match error.take_message() {
@@ -94,6 +91,19 @@ impl Transport {
         let answer = self.answer(response).await.map_err(CallError::maybe_read)?;
         self.pool.keep(connection);
         Ok(answer)
+    }
+
+    /// A connection that was kept, or else a new one; or one that is kept before that is open, as where many begin at once
+    /// and the handler accepts only so many at a time. Whether it was kept.
+    async fn connection(&self) -> Result<(Connection, bool), CallError> {
+        if let Some(kept) = self.pool.take() {
+            return Ok((kept, true));
+        }
+        tokio::select! {
+            biased;
+            kept = self.pool.next() => Ok((kept, true)),
+            opened = self.open() => Ok((opened?, false)),
+        }
     }
 
     fn question(&self, attempt: Attempt) -> Question {

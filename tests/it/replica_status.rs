@@ -1,5 +1,6 @@
 //! What is known of a handler's replicas, and what became of those that a call did not reach.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use shardless::config::Config;
 use shardless::discord::signature::{SignatureHeaders, UnverifiedBody, Verifier};
 use shardless::forward::{self, Called, Forwarding, GivenUp, ReplicaState};
 use shardless::rehearsal::Signer;
+use socket2::{Domain, Socket, Type};
 use tokio::net::UnixListener;
 use tokio::time::Instant;
 
@@ -61,6 +63,14 @@ fn broken() -> Response {
     http::Response::builder().status(500).body(Full::default()).unwrap()
 }
 
+/// A port that nobody listens on, and that no other test gets meanwhile.
+fn taken(port: u16) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).unwrap();
+    socket
+}
+
 #[tokio::test]
 async fn a_look_tells_who_listens_without_a_call() {
     let (mut one, other) = (Handler::fine().await, Handler::none().await);
@@ -73,7 +83,9 @@ async fn a_look_tells_who_listens_without_a_call() {
     assert!(replicas[1].state.to_string().starts_with("cannot connect (Connection refused"), "{replicas:?}");
     let since = replicas[1].state.since();
     one.kill().await;
+    let taken = taken(one.port());
     assert_eq!(looked_at(&handler).await, ["down", "down"]);
+    drop(taken);
     assert_eq!(handler.replicas().nth(1).unwrap().state.since(), since, "it began then");
     let one = Handler::on(one.port(), |_| async { json(r#"{"type":4}"#) }).await;
     assert_eq!(looked_at(&handler).await, ["up", "down"]);

@@ -1,8 +1,7 @@
 //! The threads that serve connections.
 //!
 //! Each has a runtime of its own, and whatever a connection causes stays on its thread: its requests, their calls, and
-//! as far as there are some the connections to handlers that those use. So nothing has to be woken across threads;
-//! `cargo bench --bench overhead` tells what that is worth beside one runtime for all.
+//! as far as there are some the connections to handlers that those use. So hardly anything has to be woken across threads.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

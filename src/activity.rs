@@ -135,7 +135,10 @@ impl Record {
         client: IpAddr,
         [received, verified]: [Instant; 2],
     ) -> Self {
-        let cut = |name: &str| name.chars().take(NAME_CHARACTERS).collect::<String>().into_boxed_str();
+        let cut = |name: &str| {
+            let end = name.char_indices().nth(NAME_CHARACTERS).map_or(name.len(), |(end, _)| end);
+            name.get(..end).unwrap_or_default().into()
+        };
         Self {
             app,
             id: interaction.id,

@@ -233,13 +233,12 @@ impl Handler {
 
     /// Hands the interaction to a replica. Only one that surely did not get it is followed by another.
     pub fn call(self: &Arc<Self>, forwarding: Forwarding) -> impl Future<Output = Called> + use<> {
-        let mut headers = forwarding.headers();
-        if let Some(secret) = &self.secret {
-            headers.extend(secret.headers(&forwarding));
-        }
-        let Forwarding { body, deadline, given_up, flood, .. } = forwarding;
-        let body = Once::new(body.into_bytes());
-        let attempt = Attempt::new(headers, body, deadline, flood);
+        let proof = self.secret.as_ref().map(|secret| secret.headers(&forwarding));
+        let (deadline, given_up, flood) =
+            (forwarding.deadline, forwarding.given_up.clone(), Arc::clone(&forwarding.flood));
+        let (mut headers, body) = forwarding.into_parts();
+        headers.extend(proof.unwrap_or_default());
+        let attempt = Attempt::new(headers, Once::new(body), deadline, flood);
         let handler = Arc::clone(self);
         async move { handler.attempt(attempt, given_up).await }
     }
@@ -314,19 +313,21 @@ impl fmt::Display for Handler {
 }
 
 impl Forwarding {
-    fn headers(&self) -> HeaderMap {
+    /// What a handler gets: headers and body.
+    fn into_parts(self) -> (HeaderMap, Bytes) {
+        let (signature, timestamp, body) = self.body.into_parts();
         let mut headers = HeaderMap::with_capacity(12);
-        headers.insert(header::CONTENT_TYPE, self.content_type.clone());
-        headers.insert(SIGNATURE_HEADER, self.body.signature_header().clone());
-        headers.insert(TIMESTAMP_HEADER, self.body.timestamp_header().clone());
-        if let Some(user_agent) = &self.user_agent {
-            headers.insert(header::USER_AGENT, user_agent.clone());
+        headers.insert(header::CONTENT_TYPE, self.content_type);
+        headers.insert(SIGNATURE_HEADER, signature);
+        headers.insert(TIMESTAMP_HEADER, timestamp);
+        if let Some(user_agent) = self.user_agent {
+            headers.insert(header::USER_AGENT, user_agent);
         }
-        headers.insert(APP_HEADER, self.app.clone());
-        if let Some(trace) = &self.trace {
-            headers.insert(TRACE_HEADER, trace.clone());
+        headers.insert(APP_HEADER, self.app);
+        if let Some(trace) = self.trace {
+            headers.insert(TRACE_HEADER, trace);
         }
-        headers
+        (headers, body)
     }
 }
 

@@ -5,6 +5,7 @@ mod flood;
 mod journal;
 mod lines;
 mod text;
+mod time;
 
 use std::any::Any;
 use std::io::{IsTerminal, Write};
@@ -108,7 +109,7 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt::layer().with_ansi(colours);
+    let lines = tracing_subscriber::fmt::layer().with_timer(time::Time).with_ansi(colours);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
         LogFormat::Text => lines.fmt_fields(text::Fields).with_writer(writer).boxed(),
         LogFormat::Json => {

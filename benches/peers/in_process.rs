@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
+use data_encoding::HEXLOWER;
 use ed25519_dalek::{Signature, VerifyingKey};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -40,9 +41,8 @@ struct CommandOption {
 /// Until the process is ended.
 pub(crate) async fn serve() -> Result<()> {
     let port = std::env::var("PORT")?.parse()?;
-    let mut key = [0; 32];
-    hex::decode_to_slice(std::env::var("PUBLIC_KEY")?, &mut key)?;
-    let key = VerifyingKey::from_bytes(&key).map_err(|_| anyhow::anyhow!("PUBLIC_KEY is no key"))?;
+    let key = HEXLOWER.decode(std::env::var("PUBLIC_KEY")?.as_bytes())?;
+    let key = VerifyingKey::try_from(&*key).map_err(|_| anyhow::anyhow!("PUBLIC_KEY is no key"))?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     loop {
         let (stream, _) = listener.accept().await?;
@@ -74,10 +74,9 @@ async fn respond(key: &VerifyingKey, request: Request<Incoming>) -> Response<Ful
 }
 
 fn verify(key: &VerifyingKey, headers: &HeaderMap, body: &[u8]) -> Option<()> {
-    let mut signature = [0; 64];
-    hex::decode_to_slice(headers.get("x-signature-ed25519")?, &mut signature).ok()?;
+    let signature = HEXLOWER.decode(headers.get("x-signature-ed25519")?.as_bytes()).ok()?;
     let message = [headers.get("x-signature-timestamp")?.as_bytes(), body].concat();
-    key.verify_strict(&message, &Signature::from_bytes(&signature)).ok()
+    key.verify_strict(&message, &Signature::try_from(&*signature).ok()?).ok()
 }
 
 fn answer(body: &[u8]) -> Result<Value> {

@@ -7,7 +7,9 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use shardless::config::{Conditions, Selector};
 use shardless::discord::callback::{self, Question};
 use shardless::discord::interaction::{Interaction, Kind};
-use shardless::discord::signature::{Method, SIGNATURE_HEADER, SignatureHeaders, UnverifiedBody, Verifier};
+use shardless::discord::signature::{
+    Method, SIGNATURE_HEADER, SignatureHeaders, UnverifiedBody, Verifier, from_hex,
+};
 use shardless::rehearsal::payload::CommandOption;
 use shardless::rehearsal::{Author, Signer};
 use shardless::routes::{Routes, Subject};
@@ -37,8 +39,7 @@ pub(crate) fn measure(meter: &mut impl Meter) {
     let mut turns = signed.iter().cycle();
     let message = || {
         let (headers, body) = turns.next().unwrap();
-        let mut signature = [0; Signature::BYTE_SIZE];
-        hex::decode_to_slice(&headers[SIGNATURE_HEADER], &mut signature).unwrap();
+        let signature = from_hex(headers[SIGNATURE_HEADER].as_bytes()).unwrap();
         ([b"1700000000", body.as_slice()].concat(), Signature::from_bytes(&signature))
     };
     meter.prepared_step("verify a command by verify_strict", message, |(message, signature)| {

@@ -1,8 +1,7 @@
 //! The status page: one answer with its style and its script in it, put together at the start.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use data_encoding::BASE64;
 use http::{HeaderValue, Response, StatusCode, header};
 use ring::digest::{SHA256, digest};
 
@@ -52,7 +51,7 @@ impl Page {
 
 /// Source: Content Security Policy Level 3, section 2.3.1, hash-source.
 fn hash(text: &str) -> String {
-    format!("sha256-{}", STANDARD.encode(digest(&SHA256, text.as_bytes())))
+    format!("sha256-{}", BASE64.encode(digest(&SHA256, text.as_bytes()).as_ref()))
 }
 
 #[cfg(test)]

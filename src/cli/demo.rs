@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use data_encoding::HEXLOWER;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -268,7 +269,7 @@ impl Folder {
     fn new() -> anyhow::Result<Self> {
         let mut name = [0; 8];
         getrandom::fill(&mut name).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
-        let folder = Self(std::env::temp_dir().join(format!("shardless-demo-{}", hex::encode(name))));
+        let folder = Self(std::env::temp_dir().join(format!("shardless-demo-{}", HEXLOWER.encode(&name))));
         std::fs::create_dir(&folder.0).with_context(|| format!("cannot create {}", folder.0.display()))?;
         Ok(folder)
     }

@@ -16,6 +16,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::{Buf, Bytes, BytesMut};
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use ed25519_dalek::{Signature, VerifyingKey};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
@@ -96,15 +97,14 @@ impl FromStr for PublicKey {
         if let Some(other) = text.chars().find(|c| !c.is_ascii_hexdigit()) {
             return Err(PublicKeyError::NotHex(other));
         }
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| PublicKeyError::Length(text.len()))?;
+        let bytes = from_hex(text.as_bytes()).ok_or(PublicKeyError::Length(text.len()))?;
         Self::from_bytes(&bytes)
     }
 }
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.as_bytes()))
+        f.write_str(&HEXLOWER.encode(self.as_bytes()))
     }
 }
 
@@ -149,9 +149,7 @@ impl SignatureHeaders {
     pub fn parse(headers: &HeaderMap) -> Result<Self, SignatureHeadersError> {
         let signature = only(headers, &SIGNATURE_HEADER)?;
         let timestamp = only(headers, &TIMESTAMP_HEADER)?;
-        let mut bytes = [0; Signature::BYTE_SIZE];
-        hex::decode_to_slice(signature.as_bytes(), &mut bytes)
-            .map_err(|_| SignatureHeadersError::Signature)?;
+        let bytes = from_hex(signature.as_bytes()).ok_or(SignatureHeadersError::Signature)?;
         let unix_seconds = decimal(timestamp.as_bytes()).ok_or(SignatureHeadersError::Timestamp)?;
         Ok(Self {
             signature: copy(signature),
@@ -174,6 +172,17 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a HeaderValue
         (None, _) => Err(SignatureHeadersError::Missing),
         (Some(_), Some(_)) => Err(SignatureHeadersError::Repeated),
     }
+}
+
+/// So many bytes, from twice as many hex digits of either case.
+pub fn from_hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    // It takes no other length.
+    if digits.len() != 2 * N {
+        return None;
+    }
+    HEXLOWER_PERMISSIVE.decode_mut(digits, &mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// A value of its own: one that came off a connection keeps the connection's whole buffer.
@@ -268,19 +277,9 @@ impl VerifiedBody {
         &self.bytes
     }
 
-    /// The body alone.
-    pub fn into_bytes(self) -> Bytes {
-        self.bytes
-    }
-
-    /// The signature header as it came, for handlers that verify once more.
-    pub fn signature_header(&self) -> &HeaderValue {
-        &self.headers.signature
-    }
-
-    /// The timestamp header as it came, for handlers that verify once more.
-    pub fn timestamp_header(&self) -> &HeaderValue {
-        &self.headers.timestamp
+    /// The signature header and the timestamp header as they came, for handlers that verify once more, and the body.
+    pub fn into_parts(self) -> (HeaderValue, HeaderValue, Bytes) {
+        (self.headers.signature, self.headers.timestamp, self.bytes)
     }
 
     /// When Discord signed the request, in Unix seconds.

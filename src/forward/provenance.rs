@@ -9,8 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ring::hmac;
 use thiserror::Error;
@@ -105,7 +104,7 @@ impl Secret {
 
     fn parse(text: &[u8]) -> Option<Self> {
         let encoded = text.trim_ascii().strip_prefix(PREFIX.as_bytes())?;
-        let secret = STANDARD.decode(encoded).ok()?;
+        let secret = BASE64.decode(encoded).ok()?;
         SECRET_BYTES.contains(&secret.len()).then(|| Self(hmac::Key::new(hmac::HMAC_SHA256, &secret)))
     }
 
@@ -126,7 +125,7 @@ impl Secret {
         let mut signing = hmac::Context::with_key(&self.0);
         signing.update(format!("{id}.{unix_seconds}.").as_bytes());
         signing.update(body);
-        format!("v1,{}", STANDARD.encode(signing.sign()))
+        format!("v1,{}", BASE64.encode(signing.sign().as_ref()))
     }
 }
 

@@ -5,11 +5,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
 use ed25519_dalek::{Signer as _, SigningKey};
 use http::{HeaderMap, HeaderValue};
 use thiserror::Error;
 
-use crate::discord::signature::{PublicKey, PublicKeyError, SIGNATURE_HEADER, TIMESTAMP_HEADER};
+use crate::discord::signature::{self, PublicKey, PublicKeyError, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 
 /// Signs requests as Discord does.
 #[derive(Clone)]
@@ -62,8 +63,7 @@ impl Signer {
     /// If the file cannot be read or holds something else.
     pub fn load(path: &Path) -> Result<Self, SignerError> {
         let text = std::fs::read_to_string(path)?;
-        let mut seed = [0; 32];
-        hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| SignerError::NotAKey)?;
+        let seed = signature::from_hex(text.trim().as_bytes()).ok_or(SignerError::NotAKey)?;
         Self::from_seed(&seed)
     }
 
@@ -74,7 +74,7 @@ impl Signer {
     /// If the file exists already, or cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), SignerError> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        writeln!(file, "{}", hex::encode(self.secret.as_bytes()))?;
+        writeln!(file, "{}", HEXLOWER.encode(self.secret.as_bytes()))?;
         Ok(())
     }
 
@@ -87,7 +87,7 @@ impl Signer {
     pub fn sign(&self, unix_seconds: u64, body: &[u8]) -> HeaderMap {
         let timestamp = unix_seconds.to_string();
         let signature = self.secret.sign(&[timestamp.as_bytes(), body].concat());
-        let signature = hex::encode(signature.to_bytes());
+        let signature = HEXLOWER.encode(&signature.to_bytes());
         let mut headers = HeaderMap::new();
         headers.insert(TIMESTAMP_HEADER, HeaderValue::from(unix_seconds));
         if let Ok(signature) = HeaderValue::try_from(signature) {

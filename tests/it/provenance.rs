@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue};
 use ring::hmac;
 use rstest::rstest;
@@ -48,8 +47,8 @@ fn verified(headers: &HeaderMap, body: &Bytes, secret: &str) -> Option<(String, 
         value.to_str().unwrap()
     };
     let (id, time, signature) = (only("webhook-id"), only("webhook-timestamp"), only("webhook-signature"));
-    let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
-    let tag = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
+    let key = BASE64.decode(secret.strip_prefix("whsec_").unwrap().as_bytes()).unwrap();
+    let tag = BASE64.decode(signature.strip_prefix("v1,").unwrap().as_bytes()).unwrap();
     let message = [id.as_bytes(), b".", time.as_bytes(), b".", body].concat();
     let holds = hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, &key), &message, &tag).is_ok();
     holds.then(|| (id.to_owned(), time.parse().unwrap()))

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use ed25519_dalek::{Signature, Signer, SigningKey};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -56,7 +57,7 @@ impl Scene {
             "port = 0\nunix_socket = {socket:?}\nstate_dir = {:?}\n[limits]\nread_timeout = \"1min\"\n[discord]\n\
              api = \"http://127.0.0.1:9/api\"\n[apps.mybot]\npublic_key = \"{}\"\nhandler = \"unix:{}:/bot\"\n",
             folder.path(),
-            hex::encode(secret.verifying_key().as_bytes()),
+            HEXLOWER.encode(secret.verifying_key().as_bytes()),
             bot.display(),
         );
         runtime.block_on(async {
@@ -111,7 +112,7 @@ impl Scene {
     fn filled(&self, bytes: &[u8], id: u64) -> Vec<Vec<u8>> {
         let body = body(id);
         let time = SystemClock.unix_time().as_secs().to_string();
-        let signature = hex::encode(self.secret.sign(&[time.as_bytes(), &body].concat()).to_bytes());
+        let signature = HEXLOWER.encode(&self.secret.sign(&[time.as_bytes(), &body].concat()).to_bytes());
         let (length, hex_length) = (body.len().to_string(), format!("{:x}", body.len()));
         let marks: [(&[u8], &[u8]); 5] = [
             (b"{sig}", signature.as_bytes()),
@@ -153,7 +154,7 @@ async fn serve(listener: UnixListener, secret: SigningKey, calls: Arc<Mutex<Hash
                 let (head, body) = request.into_parts();
                 let got = body.collect().await?.to_bytes();
                 let header = |name: &str| head.headers[name].as_bytes().to_vec();
-                let signature = hex::decode(header("x-signature-ed25519")).unwrap();
+                let signature = HEXLOWER.decode(&header("x-signature-ed25519")).unwrap();
                 let signature = Signature::from_slice(&signature).unwrap();
                 let message = [header("x-signature-timestamp"), got.to_vec()].concat();
                 let is_signed = secret.verifying_key().verify_strict(&message, &signature).is_ok();

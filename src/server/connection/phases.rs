@@ -120,9 +120,10 @@ impl Phases {
         let mut state = self.lock();
         state.first = state.first.or(bytes.first().copied());
         if let Phase::Idle { since } = state.phase {
+            let first_byte = self.clock.now();
             // What waited was there at once.
-            state.has_waited &= self.clock.now().saturating_duration_since(since) < AT_ONCE;
-            state.phase = Phase::Reading { first_byte: self.clock.now() };
+            state.has_waited &= first_byte.saturating_duration_since(since) < AT_ONCE;
+            state.phase = Phase::Reading { first_byte };
             state.line_has_ended = false;
         }
         if !state.line_has_ended {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 use rstest::rstest;
@@ -274,14 +275,14 @@ fn whatever_bit_is_flipped_nothing_is_forwarded_and_whatever_is_signed_is_forwar
         let honest = daemon.discord.sign_at(now, &body);
 
         let calls = daemon.handler.calls();
-        let signature = hex::decode(signature(honest.headers())).unwrap();
+        let signature = HEXLOWER.decode(signature(honest.headers()).as_bytes()).unwrap();
         let mut all = [&signature[..], now.to_string().as_bytes(), &body].concat();
         let bit = bit.index(all.len() * 8);
         all[bit / 8] ^= 1 << (bit % 8);
         let timestamp_end = 64 + now.to_string().len();
         let mut flipped = daemon.discord.sign_at(now, &all[timestamp_end..]);
         let headers = flipped.headers_mut();
-        headers.insert(SIGNATURE_HEADER, hex::encode(&all[..64]).parse().unwrap());
+        headers.insert(SIGNATURE_HEADER, HEXLOWER.encode(&all[..64]).parse().unwrap());
         if let Ok(timestamp) = HeaderValue::from_bytes(&all[64..timestamp_end]) {
             headers.insert(TIMESTAMP_HEADER, timestamp);
             prop_assert_eq!(runtime.block_on(daemon.send(&flipped)).status.as_u16(), 401);

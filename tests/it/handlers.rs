@@ -1,12 +1,16 @@
 //! What is held of calls, for how long, and what is said where there is no answer.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rstest::rstest;
 use shardless::clock::Clock;
 use shardless::rehearsal::{Expectation, Verdict};
+use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::support::{Handler, TestDaemon, json, until, wire};
@@ -140,12 +144,7 @@ async fn a_handler_that_serves_one_connection_at_a_time_is_not_waited_for() {
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            while !wire::read_answer(&mut stream).await.is_empty() {
-                let body = r#"{"type":4,"data":{"content":"ok"}}"#;
-                let head = format!("content-type: application/json\r\ncontent-length: {}", body.len());
-                let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}");
-                stream.write_all(answer.as_bytes()).await.unwrap();
-            }
+            while answer(&mut stream).await {}
         }
     });
     let daemon = TestDaemon::before("", "", &url).await;
@@ -158,4 +157,50 @@ async fn a_handler_that_serves_one_connection_at_a_time_is_not_waited_for() {
         assert!(answer.contains(r#""content":"ok""#), "{answer}");
     }
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+/// As after its restart: many calls begin at once, and no more connections fit into the handler's queue. They go over the one
+/// that there is, one after the other, before the time to connect is over.
+#[tokio::test]
+async fn calls_that_cannot_connect_take_a_connection_that_becomes_free() {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let listener = TcpListener::from_std(listener.into()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let gate = Arc::new(Semaphore::new(1));
+    let opened = Arc::clone(&gate);
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        loop {
+            opened.acquire().await.unwrap().forget();
+            answer(&mut stream).await;
+        }
+    });
+    let daemon = Arc::new(TestDaemon::before("", "", &format!("http://{address}/")).await);
+    assert_eq!(daemon.send(&daemon.command()).await.status, 200);
+    let _all_that_fits = TcpStream::connect(address).await.unwrap();
+    let calls: Vec<_> = (0..4)
+        .map(|_| {
+            let (daemon, signed) = (Arc::clone(&daemon), daemon.command());
+            tokio::spawn(async move { daemon.send(&signed).await.status.as_u16() })
+        })
+        .collect();
+    until("all have begun", || async { daemon.metric("shardless_calls_in_flight") == 4.0 }).await;
+    gate.add_permits(4);
+    for call in calls {
+        assert_eq!(call.await.unwrap(), 200);
+    }
+}
+
+/// Answers the next request of a connection, if one comes.
+async fn answer(stream: &mut TcpStream) -> bool {
+    if wire::read_answer(stream).await.is_empty() {
+        return false;
+    }
+    let body = r#"{"type":4,"data":{"content":"ok"}}"#;
+    let head = format!("content-type: application/json\r\ncontent-length: {}", body.len());
+    let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}");
+    stream.write_all(answer.as_bytes()).await.is_ok()
 }

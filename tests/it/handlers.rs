@@ -178,7 +178,8 @@ async fn calls_that_cannot_connect_take_a_connection_that_becomes_free() {
             answer(&mut stream).await;
         }
     });
-    let daemon = Arc::new(TestDaemon::before("", "", &format!("http://{address}/")).await);
+    let bot = format!("[handlers.bot]\nurls = [\"http://{address}/\"]\nconnect_timeout = \"2s\"");
+    let daemon = Arc::new(TestDaemon::before(&bot, "", "bot").await);
     assert_eq!(daemon.send(&daemon.command()).await.status, 200);
     let _all_that_fits = TcpStream::connect(address).await.unwrap();
     let calls: Vec<_> = (0..4)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::Request;
 use hyper::client::conn::http1::SendRequest;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::once::Once;
 
@@ -82,11 +82,22 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection whose answer was read to its end.
-    pub(super) fn keep(self: &Arc<Self>, connection: Connection) {
-        if connection.sender.is_closed() {
-            return;
+    /// Keeps a connection whose answer was read to its end, as soon as it takes another request: the thread that it belongs
+    /// to may still be busy with the end of that answer.
+    pub(super) fn keep(self: &Arc<Self>, mut connection: Connection) {
+        if connection.sender.is_ready() {
+            return self.keep_ready(connection);
         }
+        let pool = Arc::clone(self);
+        tokio::spawn(async move {
+            let ready = timeout(pool.idle_timeout, connection.sender.ready()).await;
+            if matches!(ready, Ok(Ok(()))) {
+                pool.keep_ready(connection);
+            }
+        });
+    }
+
+    fn keep_ready(self: &Arc<Self>, connection: Connection) {
         let (now, thread) = (Instant::now(), connection.thread);
         if !self.shelve(connection, now) {
             tokio::spawn(sweep(Arc::downgrade(self), thread, now + self.idle_timeout));
@@ -150,10 +161,12 @@ async fn sweep(pool: Weak<Pool>, thread: ThreadId, mut next: Instant) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use futures_util::FutureExt;
+    use http_body_util::BodyExt;
     use hyper::client::conn::http1;
     use hyper_util::rt::TokioIo;
-    use tokio::io::{AsyncReadExt, DuplexStream};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
 
@@ -247,6 +260,36 @@ mod tests {
         assert!(second.as_mut().now_or_never().is_none(), "there is but one");
         pool.keep(first);
         second.as_mut().now_or_never().unwrap();
+    }
+
+    /// As where its own thread has handed out the answer's last byte, and has yet to note that it did.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_not_ready_yet_is_kept_when_it_is() {
+        let pool = Pool::new(IDLE);
+        let (mut early, mut theirs) = connection().await;
+        let question = Request::new(Once::new(Bytes::new()));
+        let (answer, ()) = tokio::join!(early.sender.try_send_request(question), async {
+            assert!(theirs.read(&mut [0; 1024]).await.unwrap() > 0);
+            theirs.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
+        });
+        pool.keep(early);
+        assert!(pool.take().is_none());
+        theirs.write_all(b"ok").await.unwrap();
+        assert_eq!(answer.ok().unwrap().into_body().collect().await.unwrap().to_bytes(), "ok");
+        let kept = timeout(IDLE / 2, pool.next()).await;
+        assert!(kept.is_ok_and(|kept| kept.sender.is_ready()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_does_not_get_ready_in_its_time_is_not_kept() {
+        let pool = Pool::new(IDLE);
+        let (mut stuck, _theirs) = connection().await;
+        let _answering = tokio::spawn(stuck.sender.try_send_request(Request::new(Once::new(Bytes::new()))));
+        pool.keep(stuck);
+        assert_eq!(Arc::strong_count(&pool), 2);
+        tokio::time::sleep(IDLE + Duration::from_millis(1)).await;
+        assert_eq!(Arc::strong_count(&pool), 1);
+        assert!(pool.take().is_none());
     }
 
     #[tokio::test]

@@ -177,7 +177,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a HeaderValue
 /// So many bytes, from twice as many hex digits of either case.
 pub fn from_hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
-    // It takes no other length.
+    // At any other length it would panic.
     if digits.len() != 2 * N {
         return None;
     }

@@ -104,7 +104,9 @@ impl Secret {
 
     fn parse(text: &[u8]) -> Option<Self> {
         let encoded = text.trim_ascii().strip_prefix(PREFIX.as_bytes())?;
-        let secret = BASE64.decode(encoded).ok()?;
+        // It would take several that are padded, one behind the other.
+        let secret =
+            BASE64.decode(encoded).ok().filter(|secret| BASE64.encode(secret).as_bytes() == encoded)?;
         SECRET_BYTES.contains(&secret.len()).then(|| Self(hmac::Key::new(hmac::HMAC_SHA256, &secret)))
     }
 
@@ -187,6 +189,7 @@ mod tests {
     )]
     #[case::no_base64("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS!")]
     #[case::base64_for_urls("whsec_-_KQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
+    #[case::two_padded_ones("whsec_MfKQ9r8GKYqrTwjUPD8ILA==MfKQ9r8GKYqrTwjUPD8ILA==")]
     #[case::cut_off("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAA")]
     fn what_is_no_secret_is_refused(#[case] text: &str) {
         assert!(Secret::parse(text.as_bytes()).is_none());
